@@ -1,0 +1,1 @@
+//! TLS towards mail programs and other mail servers: the certificate, loading and reloading it.
