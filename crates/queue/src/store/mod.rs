@@ -5,7 +5,32 @@
 //! must hold across processes (one live lease, fencing, slots of a destination, idempotency,
 //! atomic completion) is checked here, inside the store's atomic step, on the store's clock.
 //!
-//! Stores: `embedded` (one process, local disk) and `redis` (many processes).
+//! Stores: `embedded` (one process, local disk) and [`redis`] (many processes).
+//!
+//! What both do alike, and the model-based test holds them to:
+//!
+//! - A lease whose time is over is stale, whether or not [`Store::expire`] has run since.
+//! - An outcome is about every open recipient of the delivery with that address (compared byte
+//!   by byte); the first outcome of an address counts; one for an address that is not open is ignored.
+//!   If an open recipient is missing from the outcomes, the delivery is due again at once.
+//! - A completion counts as one attempt, and so does a lease that expires (its outcome is
+//!   unknown, and counted as such once a delivery); giving back counts as none. So each attempt
+//!   at a delivery has a number of its own, and a completion with a number that is already past
+//!   is a repeated one: it changes nothing, and is `Done` if it was applied under that token.
+//! - `last_outcomes` holds the latest outcome of each open recipient that has had one.
+//! - A delivery that is due with a bounce asked for is leased with disposition BOUNCE, otherwise
+//!   with EXPIRED from `accepted + lifetime` on, otherwise with ATTEMPT.
+//! - `Retry` changes deliveries that wait for a later time. `Hold` changes those that are not
+//!   held yet, `Release` those that are; a released one keeps its time. `Remove` and `Bounce`
+//!   change any. For a leased delivery, hold, remove and bounce are remembered until its attempt
+//!   ends without ending it; the later act replaces the earlier one, and `Release` drops a
+//!   remembered hold.
+//! - A filter's sender and recipient compare without regard to ASCII case; `<>` is the null
+//!   reverse-path; the recipient must be open. `held` matches what is in state HELD.
+//! - Journey events of the store's own: `Queued`; `Attempt`; a `Notice` for each DSN, for each
+//!   delivery of an expired lease, and for each delivery that an operator's act changed.
+
+pub mod redis;
 
 use std::time::Duration;
 
@@ -128,6 +153,9 @@ pub struct Acted {
 pub enum Wake {
     /// The destination has a due delivery, or a slot of it became free.
     Destination(Destination),
+    /// Something is to come (a delivery becomes due, a lease may expire) sooner than the last
+    /// [`Store::expire`] said: ask it again. Only sent where several processes share a store.
+    Timer,
     /// A message got a journey event (only sent while somebody follows journeys).
     Journey(QueueId),
     /// Something may have been missed (e.g. the connection to the store was new): look at everything.
