@@ -32,6 +32,9 @@
 
 pub mod redis;
 
+pub mod clock;
+pub mod embedded;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -116,11 +119,11 @@ pub enum Completed {
 /// An operator's act on deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// Due now.
+    /// Due now. A held delivery stays held.
     Retry,
     /// Not attempted until released.
     Hold,
-    /// Ends a hold.
+    /// Ends a hold; the delivery is due when it would have been without the hold.
     Release,
     /// Ends without a DSN.
     Remove,
@@ -195,8 +198,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Grants slots at destinations that have a due delivery and a free slot, and whose
     /// transport the worker carries; at most `request.slots` slots in all and at most
-    /// `max_grants` leases. At most one live lease a worker and destination. Longest waiting
-    /// destinations come first, so that none starves. Never waits: an empty list means nothing now.
+    /// `max_grants` leases. A destination gets no more slots than it has due deliveries, so that
+    /// a worker's slots go round. Longest waiting destinations come first, so that none starves.
+    ///
+    /// At most one live lease a worker and destination: where the worker holds one already and
+    /// more deliveries are due, that lease grows. Its grant then comes again, with the same
+    /// token and the new total of slots; only what was added counts against `request.slots`.
+    ///
+    /// Never waits: an empty list means nothing now.
     async fn lease(
         &self,
         request: LeaseRequest,

@@ -1,0 +1,298 @@
+//! The `[queue]` section.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use postrider_config::values::{Period, Size};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::retry::RetrySchedule;
+
+/// Where accepted mail is kept, how it is retried, and how much of it may be on its way at once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// Which store keeps the queue: "embedded" (a log on the local disk, one queue process) or
+    /// "redis" (any number of queue processes).
+    pub store: StoreKind,
+    /// Settings of the embedded store.
+    pub embedded: EmbeddedConfig,
+    /// Settings of the Redis store.
+    pub redis: RedisConfig,
+    /// When a deferred delivery is tried again.
+    pub retry: RetryConfig,
+    /// Stored bodies of larger messages.
+    pub bodies: BodiesConfig,
+    /// How long a message is tried, counted from its acceptance; what is left of it then ends as
+    /// failed, with a DSN. RFC 5321 section 4.5.4.1 asks for four to five days at least.
+    pub lifetime: Period,
+    /// Connections that all delivery workers together may hold open to one destination.
+    pub slots_per_destination: u32,
+    /// How long a worker's lease lasts without a sign of life from it. A dead worker's
+    /// deliveries are elsewhere after this time. From "2s" to "10m".
+    pub lease: Period,
+    /// Deliveries that a worker is handed ahead for each connection, so that a connection never
+    /// waits for the queue.
+    pub prefetch_per_slot: u32,
+    /// What is remembered of messages that have ended.
+    pub journeys: JourneysConfig,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            store: StoreKind::Embedded,
+            embedded: EmbeddedConfig::default(),
+            redis: RedisConfig::default(),
+            retry: RetryConfig::default(),
+            bodies: BodiesConfig::default(),
+            lifetime: Period::seconds(5 * 24 * 3600),
+            slots_per_destination: 20,
+            lease: Period::seconds(15),
+            prefetch_per_slot: 4,
+            journeys: JourneysConfig::default(),
+        }
+    }
+}
+
+/// Which store keeps the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreKind {
+    /// A log on the local disk.
+    Embedded,
+    /// Redis or Valkey.
+    Redis,
+}
+
+/// The log on the local disk.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmbeddedConfig {
+    /// The folder of the log and the journeys. Empty stands for "queue" in the data folder.
+    pub dir: PathBuf,
+    /// Size of a segment of the log. Space is given back to the disk a segment at a time.
+    /// From "1MiB" to "2GiB".
+    pub segment_size: Size,
+    /// Free space that is left on the disk: with less, new mail is refused with a reply that
+    /// makes the sender try again, while what is queued still goes out.
+    pub reserve: Size,
+    /// Memory for messages that were just accepted, so that they need not be read back from
+    /// disk when they are delivered at once.
+    pub cache: Size,
+}
+
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            segment_size: Size::mib(128),
+            reserve: Size::mib(256),
+            cache: Size::mib(32),
+        }
+    }
+}
+
+/// The connection to Redis and the level of durability.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisConfig {
+    /// Where Redis is, e.g. "redis://127.0.0.1:6379/0"; "rediss://" for TLS. A password is
+    /// better given by the environment: POSTRIDER__QUEUE__REDIS__URL.
+    pub url: String,
+    /// What "safe" means before a message is acknowledged: "fsync" (on the server's disk:
+    /// AOF with appendfsync always) or "replicated" (also on so many replicas as `replicas` says).
+    pub durability: Durability,
+    /// Replicas that must have a write before it is acknowledged, with durability "replicated".
+    pub replicas: u32,
+    /// Start although Redis' own settings cannot keep what was acknowledged. Mail can be lost.
+    pub allow_unsafe: bool,
+    /// What the names of all keys start with, so that several queues can share a server.
+    pub prefix: String,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: "redis://127.0.0.1:6379/0".to_owned(),
+            durability: Durability::Fsync,
+            replicas: 1,
+            allow_unsafe: false,
+            prefix: "postrider".to_owned(),
+        }
+    }
+}
+
+/// What must have happened to a write in Redis before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Durability {
+    /// It is synced to the server's disk.
+    Fsync,
+    /// Replicas have it as well.
+    Replicated,
+}
+
+/// When a deferred delivery is tried again: after `first`, then each time after `factor` times
+/// the wait before, up to `most`; every wait varies by `jitter`, so that what was deferred
+/// together does not come back together.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryConfig {
+    /// The wait after the first attempt. Five minutes are short enough for greylisting.
+    pub first: Period,
+    /// By how much the wait grows from attempt to attempt. At least 1.
+    pub factor: f64,
+    /// The longest wait.
+    pub most: Period,
+    /// How much a wait varies either way, as a share of it: 0.1 is ten per cent. From 0 to 0.5.
+    pub jitter: f64,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            first: Period::seconds(300),
+            factor: 2.0,
+            most: Period::seconds(4000),
+            jitter: 0.1,
+        }
+    }
+}
+
+impl RetryConfig {
+    /// The schedule that these settings describe.
+    #[must_use]
+    pub fn schedule(&self) -> RetrySchedule {
+        RetrySchedule {
+            first: self.first.0,
+            factor: self.factor,
+            most: self.most.0,
+            jitter: self.jitter,
+        }
+    }
+}
+
+/// Bodies that are stored beside the queue and not within it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BodiesConfig {
+    /// The folder. Empty stands for "bodies" in the data folder.
+    pub dir: PathBuf,
+    /// Messages up to this size are kept within the queue's own records; larger ones are
+    /// streamed into the folder. At most "16MiB".
+    pub threshold: Size,
+}
+
+impl Default for BodiesConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::new(),
+            threshold: Size::kib(64),
+        }
+    }
+}
+
+/// How long and how much is remembered of messages that have ended.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct JourneysConfig {
+    /// How long a journey is kept after its message has ended.
+    pub keep: Period,
+    /// The space that journeys of ended messages may take; the oldest go first.
+    pub space: Size,
+}
+
+impl Default for JourneysConfig {
+    fn default() -> Self {
+        Self {
+            keep: Period::seconds(7 * 24 * 3600),
+            space: Size::mib(2048),
+        }
+    }
+}
+
+impl QueueConfig {
+    /// Problems that types cannot express, each with its key.
+    #[must_use]
+    pub fn validate(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, problem: &str| {
+            if !holds {
+                problems.push(problem.to_owned());
+            }
+        };
+        require(
+            (1 << 20..=1 << 31).contains(&self.embedded.segment_size.0),
+            "queue.embedded.segment_size must be from 1MiB to 2GiB",
+        );
+        require(
+            self.bodies.threshold.0 <= 16 << 20,
+            "queue.bodies.threshold must be at most 16MiB",
+        );
+        require(
+            (Duration::from_secs(2)..=Duration::from_secs(600)).contains(&self.lease.0),
+            "queue.lease must be from 2s to 10m",
+        );
+        require(
+            (1..=100_000).contains(&self.slots_per_destination),
+            "queue.slots_per_destination must be from 1 to 100000",
+        );
+        require(
+            (1..=1000).contains(&self.prefetch_per_slot),
+            "queue.prefetch_per_slot must be from 1 to 1000",
+        );
+        require(
+            self.lifetime.0 >= Duration::from_secs(1),
+            "queue.lifetime must be at least 1s",
+        );
+        require(
+            self.retry.first.0 >= Duration::from_millis(1),
+            "queue.retry.first must be at least 1ms",
+        );
+        require(
+            (1.0..=100.0).contains(&self.retry.factor),
+            "queue.retry.factor must be from 1 to 100",
+        );
+        require(
+            self.retry.most.0 >= self.retry.first.0,
+            "queue.retry.most must not be less than queue.retry.first",
+        );
+        require(
+            (0.0..=0.5).contains(&self.retry.jitter),
+            "queue.retry.jitter must be from 0 to 0.5",
+        );
+        require(
+            self.redis
+                .prefix
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                && !self.redis.prefix.is_empty(),
+            "queue.redis.prefix must be letters, digits, '-', '_' and '.'",
+        );
+        problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        assert_eq!(QueueConfig::default().validate(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_problem_is_named() {
+        let mut config = QueueConfig::default();
+        config.embedded.segment_size = Size(1);
+        config.lease = Period::seconds(1);
+        config.retry.factor = f64::NAN;
+        config.redis.prefix = "{a}".to_owned();
+        let problems = config.validate();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.starts_with("queue.")));
+    }
+}
