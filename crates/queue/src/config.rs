@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::retry::RetrySchedule;
+use crate::store::redis::RedisConfig;
 
 /// Where accepted mail is kept, how it is retried, and how much of it may be on its way at once.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -92,46 +93,6 @@ impl Default for EmbeddedConfig {
             cache: Size::mib(32),
         }
     }
-}
-
-/// The connection to Redis and the level of durability.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct RedisConfig {
-    /// Where Redis is, e.g. "redis://127.0.0.1:6379/0"; "rediss://" for TLS. A password is
-    /// better given by the environment: POSTRIDER__QUEUE__REDIS__URL.
-    pub url: String,
-    /// What "safe" means before a message is acknowledged: "fsync" (on the server's disk:
-    /// AOF with appendfsync always) or "replicated" (also on so many replicas as `replicas` says).
-    pub durability: Durability,
-    /// Replicas that must have a write before it is acknowledged, with durability "replicated".
-    pub replicas: u32,
-    /// Start although Redis' own settings cannot keep what was acknowledged. Mail can be lost.
-    pub allow_unsafe: bool,
-    /// What the names of all keys start with, so that several queues can share a server.
-    pub prefix: String,
-}
-
-impl Default for RedisConfig {
-    fn default() -> Self {
-        Self {
-            url: "redis://127.0.0.1:6379/0".to_owned(),
-            durability: Durability::Fsync,
-            replicas: 1,
-            allow_unsafe: false,
-            prefix: "postrider".to_owned(),
-        }
-    }
-}
-
-/// What must have happened to a write in Redis before it counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Durability {
-    /// It is synced to the server's disk.
-    Fsync,
-    /// Replicas have it as well.
-    Replicated,
 }
 
 /// When a deferred delivery is tried again: after `first`, then each time after `factor` times
@@ -263,13 +224,11 @@ impl QueueConfig {
             (0.0..=0.5).contains(&self.retry.jitter),
             "queue.retry.jitter must be from 0 to 0.5",
         );
-        require(
+        problems.extend(
             self.redis
-                .prefix
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-                && !self.redis.prefix.is_empty(),
-            "queue.redis.prefix must be letters, digits, '-', '_' and '.'",
+                .validate()
+                .into_iter()
+                .map(|problem| format!("queue.redis.{problem}")),
         );
         problems
     }
@@ -290,7 +249,7 @@ mod tests {
         config.embedded.segment_size = Size(1);
         config.lease = Period::seconds(1);
         config.retry.factor = f64::NAN;
-        config.redis.prefix = "{a}".to_owned();
+        config.redis.username = "someone".to_owned();
         let problems = config.validate();
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems.iter().all(|problem| problem.starts_with("queue.")));

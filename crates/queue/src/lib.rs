@@ -18,7 +18,6 @@ mod service;
 pub mod store;
 
 pub use config::{
-    BodiesConfig, Durability, EmbeddedConfig, JourneysConfig, QueueConfig, RedisConfig,
-    RetryConfig, StoreKind,
+    BodiesConfig, EmbeddedConfig, JourneysConfig, QueueConfig, RetryConfig, StoreKind,
 };
 pub use service::QueueService;
