@@ -9,7 +9,9 @@
 
 pub mod api;
 pub mod destination;
+pub mod grpc;
 pub mod ids;
+mod secret;
 
 pub use destination::Destination;
 pub use ids::{DeliveryId, QueueId};
