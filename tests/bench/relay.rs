@@ -7,17 +7,18 @@
 //!
 //! `cargo xtask bench [--messages N] [--only NAME]`
 
+use std::any::Any;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use postrider_tests::cpu;
 use postrider_tests::postfix::{Postfix, Settings};
 use postrider_tests::redis::Redis;
 use postrider_tests::server::{self, Mode, Server, Store};
 use postrider_tests::sink::Sink;
 use postrider_tests::source::{self, Load};
-use postrider_tests::cpu;
 
 /// What is measured of one system.
 #[derive(Debug, Default, Clone)]
@@ -42,11 +43,12 @@ struct Percentiles {
 }
 
 /// A system under test; dropping it stops it.
-enum System {
-    /// The sink itself: what the load costs without a server between.
-    Nothing,
-    Postfix { postfix: Postfix, _dir: tempfile::TempDir },
-    Postrider { server: Server, redis: Option<Redis>, _dir: tempfile::TempDir },
+struct System {
+    /// Where it takes mail.
+    address: SocketAddr,
+    /// What its CPU time is counted of.
+    processes: Vec<u32>,
+    _running: Box<dyn Any>,
 }
 
 const NAMES: [&str; 6] = [
@@ -61,48 +63,55 @@ const NAMES: [&str; 6] = [
 impl System {
     fn start(name: &str, sink: SocketAddr) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
+        let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         match name {
-            "no server" => Ok(Self::Nothing),
+            // The sink itself: what the load costs without a server between.
+            "no server" => Ok(Self {
+                address: sink,
+                processes: vec![std::process::id()],
+                _running: Box::new(()),
+            }),
             "postfix" => {
-                let postfix = Postfix::start(
-                    dir.path(),
-                    &Settings {
-                        hostname: "postfix.test".to_owned(),
-                        relayhost: Some(format!("[{}]:{}", sink.ip(), sink.port())),
-                        ..Settings::default()
-                    },
-                )?;
-                Ok(Self::Postfix { postfix, _dir: dir })
+                let settings = Settings {
+                    hostname: "postfix.test".to_owned(),
+                    relayhost: Some(format!("[{}]:{}", sink.ip(), sink.port())),
+                    ..Settings::default()
+                };
+                let postfix = Postfix::start(dir.path(), &settings)?;
+                Ok(Self {
+                    address: local(postfix.port),
+                    processes: vec![postfix.id()],
+                    _running: Box::new((postfix, dir)),
+                })
             }
             _ => {
-                let mode = if name.starts_with("split") { Mode::Split } else { Mode::OneProcess };
-                let redis = name.ends_with("redis").then(|| Redis::start(&dir.path().join("redis"))).transpose()?;
-                let store = redis.as_ref().map_or(Store::Embedded, |redis| Store::Redis(redis.url()));
-                let server = Server::start(
-                    &dir.path().join("postrider"),
-                    &server::Settings { mode, store, relay_to: Some(sink), ..server::Settings::default() },
-                )?;
-                Ok(Self::Postrider { server, redis, _dir: dir })
-            }
-        }
-    }
-
-    fn address(&self, sink: SocketAddr) -> SocketAddr {
-        let port = match self {
-            Self::Nothing => return sink,
-            Self::Postfix { postfix, .. } => postfix.port,
-            Self::Postrider { server, .. } => server.mx,
-        };
-        (Ipv4Addr::LOCALHOST, port).into()
-    }
-
-    fn processes(&self) -> Vec<u32> {
-        match self {
-            Self::Nothing => vec![std::process::id()],
-            Self::Postfix { postfix, .. } => vec![postfix.id()],
-            Self::Postrider { server, redis, .. } => {
-                let redis = redis.as_ref().and_then(Redis::id);
-                server.processes().into_iter().chain(redis).collect()
+                let redis = name
+                    .ends_with("redis")
+                    .then(|| Redis::start(&dir.path().join("redis")))
+                    .transpose()?;
+                let settings = server::Settings {
+                    mode: if name.starts_with("split") {
+                        Mode::Split
+                    } else {
+                        Mode::OneProcess
+                    },
+                    store: redis
+                        .as_ref()
+                        .map_or(Store::Embedded, |redis| Store::Redis(redis.url())),
+                    relay_to: Some(sink),
+                    ..server::Settings::default()
+                };
+                let server = Server::start(&dir.path().join("postrider"), &settings)?;
+                let redis_process = redis.as_ref().and_then(Redis::id);
+                Ok(Self {
+                    address: local(server.ports.mx),
+                    processes: server
+                        .processes()
+                        .into_iter()
+                        .chain(redis_process)
+                        .collect(),
+                    _running: Box::new((server, redis, dir)),
+                })
             }
         }
     }
@@ -111,24 +120,39 @@ impl System {
 async fn measure(name: &'static str, messages: u64) -> anyhow::Result<Figures> {
     let sink = Sink::start().await?;
     let system = System::start(name, sink.address)?;
-    let address = system.address(sink.address);
-    let processes = system.processes();
+    let System {
+        address,
+        ref processes,
+        ..
+    } = system;
     // Warm: connections, caches, the first files of the queue.
-    let warm = Load { messages: 200, ..Load::default() };
+    let warm = Load {
+        messages: 200,
+        ..Load::default()
+    };
     source::send(address, &warm).await.context("warming")?;
     sink.wait_for(200, Duration::from_secs(30)).await;
 
-    let before = cpu::used(&processes);
-    let load = Load { first: 1_000, messages, ..Load::default() };
+    let before = cpu::used(processes);
+    let load = Load {
+        first: 1_000,
+        messages,
+        ..Load::default()
+    };
     let begun = Instant::now();
     let sent = source::send(address, &load).await?;
-    sink.wait_for(200 + usize::try_from(messages)?, Duration::from_secs(20)).await;
+    sink.wait_for(200 + usize::try_from(messages)?, Duration::from_secs(20))
+        .await;
     // What is put off until after the last message belongs to the messages as well.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let used = cpu::used(&processes) - before;
+    let used = cpu::used(processes) - before;
     let last = sink.counts.last_arrival().context("nothing arrived")?;
     let loaded = latency(&sink, &sent.accepted)?;
-    let lost = sent.accepted.iter().filter(|(number, _)| sink.counts.arrival(*number).is_none()).count();
+    let lost = sent
+        .accepted
+        .iter()
+        .filter(|(number, _)| sink.counts.arrival(*number).is_none())
+        .count();
 
     let idle = Load {
         first: 10_000_000,
@@ -138,7 +162,8 @@ async fn measure(name: &'static str, messages: u64) -> anyhow::Result<Figures> {
         ..Load::default()
     };
     let one_by_one = source::send(address, &idle).await?;
-    sink.wait_for(400 + usize::try_from(messages)?, Duration::from_secs(10)).await;
+    sink.wait_for(400 + usize::try_from(messages)?, Duration::from_secs(10))
+        .await;
     Ok(Figures {
         name,
         sent: messages,
@@ -159,11 +184,16 @@ fn latency(sink: &Sink, accepted: &[(u64, Instant)]) -> anyhow::Result<Percentil
     let mut histogram = hdrhistogram::Histogram::<u64>::new(3)?;
     for (number, at) in accepted {
         if let Some(arrival) = sink.counts.arrival(*number) {
-            histogram.record(u64::try_from(arrival.saturating_duration_since(*at).as_micros())?)?;
+            histogram.record(u64::try_from(
+                arrival.saturating_duration_since(*at).as_micros(),
+            )?)?;
         }
     }
     let at = |quantile| Duration::from_micros(histogram.value_at_quantile(quantile));
-    Ok(Percentiles { p50: at(0.5), p99: at(0.99) })
+    Ok(Percentiles {
+        p50: at(0.5),
+        p99: at(0.99),
+    })
 }
 
 fn report(all: &[Figures]) -> Result<String, std::fmt::Error> {
@@ -171,11 +201,24 @@ fn report(all: &[Figures]) -> Result<String, std::fmt::Error> {
     writeln!(
         text,
         "{:<22} {:>9} {:>9} {:>11} {:>17} {:>17} {:>5} {:>5} {:>5} {:>6}",
-        "", "accept/s", "relay/s", "CPU-s/1000", "loaded p50/p99", "idle p50/p99", "lost", "dup", "bad", "conns"
+        "",
+        "accept/s",
+        "relay/s",
+        "CPU-s/1000",
+        "loaded p50/p99",
+        "idle p50/p99",
+        "lost",
+        "dup",
+        "bad",
+        "conns"
     )?;
     for one in all {
         let pair = |p: Percentiles| {
-            format!("{:.1}/{:.1} ms", p.p50.as_secs_f64() * 1e3, p.p99.as_secs_f64() * 1e3)
+            format!(
+                "{:.1}/{:.1} ms",
+                p.p50.as_secs_f64() * 1e3,
+                p.p99.as_secs_f64() * 1e3
+            )
         };
         writeln!(
             text,
@@ -221,19 +264,34 @@ async fn main() -> anyhow::Result<()> {
             other => anyhow::bail!("unknown argument {other}; known: --messages N, --only NAME"),
         }
     }
-    println!("relay: {messages} messages of 4 KiB, 20 connections in, durable; {}", cpu::machine());
+    println!(
+        "relay: {messages} messages of 4 KiB, 20 connections in, durable; {}",
+        cpu::machine()
+    );
     let mut all = Vec::new();
-    for name in NAMES.into_iter().filter(|name| only.as_ref().is_none_or(|only| name.contains(only.as_str()))) {
+    for name in NAMES.into_iter().filter(|name| {
+        only.as_ref()
+            .is_none_or(|only| name.contains(only.as_str()))
+    }) {
         // Postfix is slow enough that a fifth of the load says the same.
-        let share = if name == "postfix" { (messages / 4).max(1_000) } else { messages };
+        let share = if name == "postfix" {
+            (messages / 4).max(1_000)
+        } else {
+            messages
+        };
         eprintln!("… {name}");
-        let figures = measure(name, share).await.with_context(|| name.to_owned())?;
+        let figures = measure(name, share)
+            .await
+            .with_context(|| name.to_owned())?;
         all.push(figures);
     }
     println!("{}", report(&all)?);
     for one in all {
         if one.lost > 0 || one.damaged > 0 {
-            println!("{}: {} of {} lost, {} damaged", one.name, one.lost, one.sent, one.damaged);
+            println!(
+                "{}: {} of {} lost, {} damaged",
+                one.name, one.lost, one.sent, one.damaged
+            );
         }
     }
     Ok(())

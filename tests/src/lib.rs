@@ -8,6 +8,7 @@
 //! A peer that is missing is a failure and never a skip: `cargo xtask test` fetches them.
 
 pub mod cpu;
+pub mod http;
 pub mod peers;
 pub mod postfix;
 pub mod redis;
