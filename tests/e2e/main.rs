@@ -7,6 +7,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod clients;
+mod crash;
 mod fetchers;
 mod foreign_messages;
+mod idle;
+mod traces;
 mod world;

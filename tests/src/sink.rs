@@ -146,7 +146,15 @@ impl Sink {
     /// # Errors
     /// No port can be bound.
     pub async fn start() -> std::io::Result<Self> {
-        Self::start_slow(Duration::ZERO).await
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into(), Duration::ZERO).await
+    }
+
+    /// Listens on a given address.
+    ///
+    /// # Errors
+    /// It is taken.
+    pub async fn start_at(address: SocketAddr) -> std::io::Result<Self> {
+        Self::listen(address, Duration::ZERO).await
     }
 
     /// A sink that waits before each reply to end-of-data.
@@ -154,7 +162,11 @@ impl Sink {
     /// # Errors
     /// No port can be bound.
     pub async fn start_slow(wait: Duration) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::listen((Ipv4Addr::LOCALHOST, 0).into(), wait).await
+    }
+
+    async fn listen(address: SocketAddr, wait: Duration) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let counts = Arc::new(Counts::default());
         let shared = Arc::clone(&counts);
