@@ -6,6 +6,7 @@
 // A test that cannot go on says where and why; that is what `unwrap` does.
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod clients;
 mod crash;
 mod fetchers;
