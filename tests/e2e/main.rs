@@ -12,5 +12,6 @@ mod crash;
 mod fetchers;
 mod foreign_messages;
 mod idle;
+mod postfix;
 mod traces;
 mod world;
