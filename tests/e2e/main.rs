@@ -9,6 +9,7 @@
 mod bad_input;
 mod clients;
 mod crash;
+mod deploy;
 mod fetchers;
 mod foreign_messages;
 mod idle;
