@@ -1,15 +1,17 @@
 //! Values that parse into what they mean.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A length of time, written "5s", "10m", "4h 30m", "5days".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(with = "String")]
+#[schemars(with = "String", extend("format" = "period"))]
 pub struct Period(pub Duration);
 
 impl Period {
@@ -51,9 +53,23 @@ impl Serialize for Period {
 }
 
 /// A number of bytes, written as a number or as "64KiB", "25MiB", "1GiB".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
+
+impl JsonSchema for Size {
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of bytes, written as a number or as \"64KiB\", \"25MiB\", \"1GiB\".",
+            "type": ["string", "integer"],
+            "format": "size",
+            "minimum": 0,
+        })
+    }
+}
 
 impl Size {
     /// So many KiB.
@@ -100,22 +116,92 @@ impl fmt::Display for Size {
 
 impl<'de> Deserialize<'de> for Size {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(u64),
-            Text(String),
+        struct NumberOrText;
+
+        impl Visitor<'_> for NumberOrText {
+            type Value = Size;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a size such as \"64KiB\"")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, bytes: u64) -> Result<Size, E> {
+                Ok(Size(bytes))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, bytes: i64) -> Result<Size, E> {
+                u64::try_from(bytes)
+                    .map(Size)
+                    .map_err(|_| E::custom("a size is not negative"))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Size, E> {
+                text.parse().map_err(E::custom)
+            }
         }
-        match Form::deserialize(deserializer)? {
-            Form::Number(number) => Ok(Self(number)),
-            Form::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+
+        deserializer.deserialize_any(NumberOrText)
     }
 }
 
 impl Serialize for Size {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// A password or the like. It can be read, and it is never shown: not in logs, not in a dump of the
+/// configuration.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// What is shown in a secret's place.
+pub const HIDDEN: &str = "[hidden]";
+
+impl Secret {
+    /// A secret.
+    pub fn new(secret: impl Into<String>) -> Self {
+        Self(secret.into())
+    }
+
+    /// The secret itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether none is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(HIDDEN)
+    }
+}
+
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "writeOnly": true })
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_empty() { "" } else { HIDDEN })
     }
 }
 
@@ -138,5 +224,13 @@ mod tests {
     fn periods_print_and_parse() {
         assert_eq!("5m".parse::<Period>().unwrap(), Period::seconds(300));
         assert!("5".parse::<Period>().is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let secret = Secret::new("open sesame");
+        assert_eq!(format!("{secret:?}"), HIDDEN);
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[hidden]\"");
+        assert_eq!(secret.reveal(), "open sesame");
     }
 }
