@@ -163,13 +163,21 @@ impl Outline {
         });
     }
 
+    /// Adds to the line that was added last.
+    pub(crate) fn append(&mut self, text: &str) {
+        if let Some(mark) = self.marks.last_mut() {
+            self.text.push_str(text);
+            mark.end = u32::try_from(self.text.len()).unwrap_or(u32::MAX);
+        }
+    }
+
     /// Adds each line of a piece of wire text that ends in CRLF.
     pub(crate) fn push_wire(&mut self, speaker: Speaker, wire: &[u8]) {
         if !self.enabled {
             return;
         }
         for line in wire
-            .strip_suffix(b"\r\n")
+            .strip_suffix(b"\n")
             .unwrap_or(wire)
             .split(|byte| *byte == b'\n')
         {

@@ -1,6 +1,7 @@
 //! What a session wants written.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::outline::{Outline, Speaker};
 use crate::reply::Reply;
@@ -41,13 +42,40 @@ impl Output {
             .push_wire(Speaker::Server, &self.bytes[start..]);
     }
 
-    pub(crate) fn command(&mut self, parts: &[&str]) {
-        let start = self.bytes.len();
-        for part in parts {
-            self.bytes.extend_from_slice(part.as_bytes());
-        }
+    /// A command line. Control characters, which only a malformed configuration could bring in,
+    /// become `?`, so that a command stays one line.
+    pub(crate) fn command(&mut self, parts: fmt::Arguments<'_>) {
+        let start = self.line(parts);
         self.outline
-            .push_bytes(Speaker::Client, &self.bytes[start..]);
+            .push_bytes(Speaker::Client, &self.bytes[start..self.bytes.len() - 2]);
+    }
+
+    /// A line that is shown as something else.
+    pub(crate) fn secret(&mut self, line: fmt::Arguments<'_>, shown: &str) {
+        self.line(line);
+        self.outline.push(Speaker::Client, shown);
+    }
+
+    /// Appends a line with its CRLF; returns where it starts.
+    fn line(&mut self, line: fmt::Arguments<'_>) -> usize {
+        let start = self.bytes.len();
+        // Writing to memory cannot fail.
+        let _infallible = fmt::Write::write_fmt(&mut Sink(&mut self.bytes), line);
+        for byte in &mut self.bytes[start..] {
+            if byte.is_ascii_control() {
+                *byte = b'?';
+            }
+        }
         self.bytes.extend_from_slice(b"\r\n");
+        start
+    }
+}
+
+struct Sink<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Sink<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }

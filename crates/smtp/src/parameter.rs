@@ -190,12 +190,12 @@ fn notify(value: &str) -> Result<Notify, CommandError> {
     Notify::from_bits(notify.bits()).ok_or(CommandError::BadParameter)
 }
 
-fn is_bounded_xtext(value: &str, max: usize) -> bool {
+pub(crate) fn is_bounded_xtext(value: &str, max: usize) -> bool {
     value.len() <= max && xtext::is_xtext(value)
 }
 
 /// `addr-type;xtext`; with the type `utf-8` also the forms of RFC 6533 section 3.
-fn is_orcpt(value: &str) -> bool {
+pub(crate) fn is_orcpt(value: &str) -> bool {
     let Some((kind, address)) = value.split_once(';') else {
         return false;
     };

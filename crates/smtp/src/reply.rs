@@ -135,10 +135,10 @@ impl Reply {
 }
 
 fn printable(char: char) -> u8 {
-    match u8::try_from(char) {
-        Ok(byte @ b' '..=b'~') => byte,
-        _ => b'?',
-    }
+    u8::try_from(char)
+        .ok()
+        .filter(|byte| (b' '..=b'~').contains(byte))
+        .unwrap_or(b'?')
 }
 
 fn push_code(code: u16, output: &mut Vec<u8>) {

@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn finds_the_end_of_a_path() {
         assert_eq!(bracketed_length("<a@b> SIZE=1"), Some(5));
-        assert_eq!(bracketed_length("<\"a>\\\"b\"@c> x"), Some(12));
+        assert_eq!(bracketed_length("<\"a>\\\"b\"@c> x"), Some(11));
         assert_eq!(bracketed_length("<a@b"), None);
         assert_eq!(bracketed_length("a@b>"), None);
     }

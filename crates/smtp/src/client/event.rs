@@ -27,7 +27,8 @@ pub enum Event {
     /// The transaction has ended: one outcome a recipient, in the envelope's order. The next
     /// event tells whether the connection can be used again.
     Finished(Vec<Outcome>),
-    /// The session ended outside of a transaction and not because of `quit`.
+    /// The session ended outside of a transaction and not because of `quit`: refused, or no TLS,
+    /// or no AUTH, or the connection was lost. The output may hold a QUIT to write before closing.
     Failed(Failure),
     /// Close the connection.
     Closed,

@@ -57,9 +57,12 @@
 
 mod config;
 mod event;
+mod login;
 mod offer;
 mod phase;
 mod session;
+mod transaction;
+mod wording;
 
 pub use config::{ClientConfig, TlsUse};
 pub use event::{Event, Failure, FailureKind, Message, Outcome};

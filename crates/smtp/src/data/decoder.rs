@@ -8,6 +8,8 @@ pub enum Piece<'a> {
     /// Content without dot-stuffing: a piece of the input (or, for an octet that the decoder had
     /// to hold back, a constant).
     Content(&'a [u8]),
+    /// The content can't be accepted. Said once; no content follows, but the end does.
+    Refused(ContentProblem),
     /// The input is used up.
     NeedMore,
     /// CRLF.CRLF: the message has ended. What follows in the input are commands.
@@ -82,16 +84,16 @@ impl ContentDecoder {
                 (Place::DotCr, _) => {
                     // Dot, CR and no LF: the CR is content after all, and a bare one.
                     self.place = Place::Cr;
-                    if let Some(content) = self.accept(b"\r") {
-                        return (consumed, Piece::Content(content));
+                    if let Some(piece) = self.accept(b"\r") {
+                        return (consumed, piece);
                     }
                 }
                 (Place::LineStart | Place::Within | Place::Cr | Place::Dot, _) => {
                     let length = self.run(rest);
                     let run = &rest[..length];
                     consumed += length;
-                    if let Some(content) = self.accept(run) {
-                        return (consumed, Piece::Content(content));
+                    if let Some(piece) = self.accept(run) {
+                        return (consumed, piece);
                     }
                 }
             }
@@ -127,9 +129,15 @@ impl ContentDecoder {
         rest.len()
     }
 
-    fn accept<'a>(&mut self, content: &'a [u8]) -> Option<&'a [u8]> {
+    /// What is to be said about a run of content; nothing if that was said before.
+    fn accept<'a>(&mut self, content: &'a [u8]) -> Option<Piece<'a>> {
+        let refused_before = self.checker.problem().is_some();
         self.checker.check(content);
-        self.checker.problem().is_none().then_some(content)
+        match self.checker.problem() {
+            None => Some(Piece::Content(content)),
+            Some(problem) if !refused_before => Some(Piece::Refused(problem)),
+            Some(_) => None,
+        }
     }
 }
 
@@ -152,6 +160,7 @@ mod tests {
                 total += consumed;
                 match piece {
                     Piece::Content(piece) => content.extend_from_slice(piece),
+                    Piece::Refused(_) => {}
                     Piece::NeedMore => break,
                     Piece::End => return (content, total, true, decoder.problem()),
                 }

@@ -61,7 +61,7 @@ impl DotStuffer {
                     self.place = Place::Cr;
                     return;
                 }
-                [b'\r', b'\n', ..] | [b'.', ..] | [] => {}
+                [b'.', ..] | [] => {}
                 [_bare, after @ ..] => {
                     output.extend_from_slice(b"\r\n");
                     self.place = Place::LineStart;
