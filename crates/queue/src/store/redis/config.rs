@@ -55,15 +55,15 @@ impl RedisConfig {
         let mut problems = Vec::new();
         match redis::IntoConnectionInfo::into_connection_info(self.url.as_str()) {
             Err(_) => problems.push(
-                "url: not an address such as \"redis://127.0.0.1:6379/0\" or \"unix:///run/redis.sock\""
+                "queue.redis.url: not an address such as \"redis://127.0.0.1:6379/0\" or \"unix:///run/redis.sock\""
                     .to_owned(),
             ),
             Ok(info) => {
                 if info.redis_settings().password().is_some() {
-                    problems.push("url: holds a password; put it into a file and name it in password_file".to_owned());
+                    problems.push("queue.redis.url: holds a password; put it into a file and name it in queue.redis.password_file".to_owned());
                 }
                 if !self.username.is_empty() && self.password_file.is_none() {
-                    problems.push("username: needs a password_file".to_owned());
+                    problems.push("queue.redis.username: needs a password_file".to_owned());
                 }
             }
         }
@@ -72,7 +72,7 @@ impl RedisConfig {
             ("response_timeout", self.response_timeout),
         ] {
             if period.0.is_zero() {
-                problems.push(format!("{key}: must be longer than nothing"));
+                problems.push(format!("queue.redis.{key}: must be longer than nothing"));
             }
         }
         problems
@@ -154,7 +154,7 @@ mod tests {
         };
         let problems = config.validate();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].starts_with("url:") && !problems[0].contains("secret"));
+        assert!(problems[0].starts_with("queue.redis.url:") && !problems[0].contains("secret"));
         assert!(RedisConfig::default().validate().is_empty());
     }
 }
