@@ -333,7 +333,7 @@ impl Server {
     /// The certificate that its listeners show, made by itself at the first start.
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
-        self.dir.join("data/tls/certificate.pem")
+        self.dir.join("data/tls/self-signed.pem")
     }
 
     /// The last lines of every process' log.

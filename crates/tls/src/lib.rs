@@ -6,11 +6,13 @@
 //! whatever it shows, as opportunistic TLS between mail servers must (RFC 7435), or verify it.
 //!
 //! Must not live here: when to use which. That is the listeners' and the delivery's to say.
-//! TLS between our own services is set up where gRPC is, in `postrider-protocol`.
+//! TLS between our own services is set up where gRPC is, in `postrider-protocol`; only its
+//! certificates are made here ([`authority`]).
 //!
 //! There is one crypto library, aws-lc-rs, and it is named, never found by default
 //! ([`provider`]). Versions are TLS 1.2 and 1.3 (RFC 8996 ended the others).
 
+pub mod authority;
 pub mod client;
 mod config;
 pub mod self_signed;

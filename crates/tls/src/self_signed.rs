@@ -68,7 +68,7 @@ fn generate(hostname: &str) -> anyhow::Result<String> {
     Ok(format!("{}{}", certificate.pem(), key.serialize_pem()))
 }
 
-fn this_year() -> i32 {
+pub(crate) fn this_year() -> i32 {
     const SECONDS_OF_A_YEAR: u64 = 31_556_952;
     let since_1970 = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
