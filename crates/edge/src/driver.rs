@@ -27,9 +27,6 @@ use crate::settings::Settings;
 /// A reply buffer of this capacity may stay while a connection is idle: most replies fit, and
 /// none is made anew for each.
 const KEPT: usize = 512;
-/// The first octets of a TLS handshake: record type 22, major version 3 (RFC 8446 section 5.1).
-const TLS_HELLO: [u8; 2] = [22, 3];
-
 /// Serves one connection from its greeting to its end.
 pub(crate) async fn run(shared: Arc<Shared>, role: Role, stream: TcpStream, peer: IpAddr) {
     let settings = shared.settings();
@@ -232,15 +229,10 @@ impl Driver {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        let first = self.opened == self.progress;
         let deadline = self.deadline();
         match self.connection.read(&mut self.input, deadline).await {
-            Read::Data if self.is_tls_hello() => self.refuse_tls_hello(),
             Read::Data => Next::Go,
-            Read::Closed => {
-                debug!(client = %self.clerk.client.address, first, "the client has left");
-                Next::Drop
-            }
+            Read::Closed => Next::Drop,
             Read::TimedOut => {
                 self.session.time_out(&mut self.output);
                 Next::Close
@@ -287,22 +279,6 @@ impl Driver {
             421,
             EnhancedStatus::transient(3, 2),
             "This server is going down, try again later",
-        )
-        .write_to(&mut self.output.bytes);
-        Next::Close
-    }
-
-    /// Whether these are the first octets of a client that thinks it speaks TLS.
-    fn is_tls_hello(&self) -> bool {
-        self.clerk.hello.is_empty() && !self.session.is_tls() && self.input.starts_with(&TLS_HELLO)
-    }
-
-    /// Such a client waits for an answer that never comes, unless it is told.
-    fn refuse_tls_hello(&mut self) -> Next {
-        Reply::new(
-            500,
-            EnhancedStatus::permanent(5, 1),
-            "TLS begins with STARTTLS here",
         )
         .write_to(&mut self.output.bytes);
         Next::Close
