@@ -311,3 +311,6 @@ fn failed(accounts: &[AccountName], error: &io::Error) -> Vec<io::Result<Stored>
     let again = || io::Error::new(error.kind(), error.to_string());
     accounts.iter().map(|_| Err(again())).collect()
 }
+
+#[cfg(test)]
+mod tests;

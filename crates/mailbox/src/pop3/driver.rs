@@ -27,6 +27,8 @@ const ENOUGH: usize = 16 * 1024;
 const CHUNK: usize = 64 * 1024;
 /// Longest wait before a wrong password is answered, however many there were.
 const MAX_DELAY: Duration = Duration::from_secs(30);
+/// Wait for a connection to close in good order.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// The first byte of a TLS handshake, on a port that does not begin with one.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -81,9 +83,11 @@ impl Connection {
             Ok(()) => self.converse(stop).await,
             Err(ending) => ending,
         };
-        // The last words; whether they arrive is the client's concern.
-        if self.flush().await.is_ok() {
-            self.stream.close(self.config.login_timeout.0).await;
+        // The next session need not wait until this client has taken its leave.
+        self.maildrop = None;
+        let listens = !matches!(ending, Ending::Lost | Ending::TlsFailed);
+        if listens && self.flush().await.is_ok() {
+            self.stream.close(FAREWELL).await;
         }
         self.shared.service.metrics.session_ended(ending.label());
         let (client, outcome) = (self.client, ending.label());

@@ -237,3 +237,6 @@ fn cannot_link(error: &io::Error) -> bool {
 fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
+
+#[cfg(test)]
+mod tests;

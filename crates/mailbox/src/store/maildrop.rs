@@ -182,9 +182,12 @@ fn list(maildir: &Path, limit: usize) -> io::Result<Vec<Entry>> {
     // `new` first: what is moved to `cur` meanwhile is then seen twice, not missed.
     for folder in ["new", "cur"] {
         for entry in fs::read_dir(maildir.join(folder))? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            // Not through links: a Maildir holds mail, not a way to other files.
+            let name = entry.file_name();
             if let Some(name) = name.to_str()
                 && !name.starts_with('.')
+                && entry.file_type()?.is_file()
             {
                 entries.push(Entry {
                     name: name.into(),
@@ -202,12 +205,11 @@ fn list(maildir: &Path, limit: usize) -> io::Result<Vec<Entry>> {
     for mut entry in entries {
         let folder = if entry.new { "new" } else { "cur" };
         match size(&maildir.join(folder), &entry.name) {
-            Ok(Some(size)) => {
+            Ok(size) => {
                 entry.size = size;
                 sized.push(entry);
             }
-            // No message, or moved meanwhile: then the next session sees it.
-            Ok(None) => {}
+            // Moved or deleted meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -226,22 +228,16 @@ fn order(entries: &mut Vec<Entry>, limit: usize) {
 }
 
 /// Octets on the wire: from the name of files that this server wrote, or else by counting.
-/// `None` for what is no file.
-fn size(folder: &Path, name: &str) -> io::Result<Option<u64>> {
+fn size(folder: &Path, name: &str) -> io::Result<u64> {
     if let Some(size) = FileName::parse(name).wire_size {
-        return Ok(Some(size));
+        return Ok(size);
     }
-    let path = folder.join(name);
-    // Not through a link: a Maildir holds mail, not a way to other files.
-    if !fs::symlink_metadata(&path)?.is_file() {
-        return Ok(None);
-    }
-    let mut file = File::open(path)?;
+    let mut file = File::open(folder.join(name))?;
     let mut wire = WireSize::default();
     let mut buffer = vec![0; 32 * 1024];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return Ok(Some(wire.octets())),
+            Ok(0) => return Ok(wire.octets()),
             Ok(read) => wire.feed(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
