@@ -11,6 +11,7 @@ use super::core::{Commit, Core, Shared};
 use super::frame::{Draft, Kind, Location};
 use super::record::Accepted;
 use super::stored::{self, Stored};
+use crate::store::clock::micros;
 use crate::store::{Enqueued, StoreError};
 
 /// A message that is ready to be staged: what takes time was done outside of the lock.
@@ -119,10 +120,7 @@ fn accept(
                 wait |= !message.durable;
                 return Ok(Enqueued::AlreadyAccepted);
             }
-            // It may have moved to the archive since that was asked.
-            let ended =
-                archived || core.state.ending.contains_key(&id) || shared.archive.just_added(id);
-            if ended {
+            if archived || has_ended(shared, &core, id, now_us)? {
                 return Ok(Enqueued::AlreadyAccepted);
             }
             room.clone()?;
@@ -131,8 +129,28 @@ fn accept(
             Ok(Enqueued::Accepted)
         })
         .collect();
+    if room.is_err() {
+        // Let the disk be tried again.
+        shared.wanted.notify_one();
+    }
     let commit = wait.then(|| shared.commit(&mut core));
     (results, commit)
+}
+
+/// Whether a message has ended just now. It may have moved to the archive since that was asked.
+fn has_ended(shared: &Shared, core: &Core, id: u128, now_us: u64) -> Result<bool, StoreError> {
+    let kept_us = micros(shared.settings.journey_retention);
+    if let Some(ended) = core.state.ending.get(&id) {
+        return Ok(ended.ended_us + kept_us >= now_us);
+    }
+    if !shared.archive.just_added(id) {
+        return Ok(false);
+    }
+    shared
+        .archive
+        .find_id(id, now_us)
+        .map(|entry| entry.is_some())
+        .map_err(|error| super::core::unavailable(&error))
 }
 
 fn stage(core: &mut Core, prepared: Prepared) {

@@ -295,7 +295,9 @@ impl Log {
     /// kernel reports a failed writeback once, then counts the pages as clean. So nothing that was
     /// written since the last good sync is trusted where it lies: all of it is staged again
     /// in a new segment, whose head voids the first copies.
-    pub(super) fn distrust(&mut self, mut head: Head) -> io::Result<Vec<Relocated>> {
+    ///
+    /// `head` holds the counts as of now. They are staged behind the records that they include.
+    pub(super) fn distrust(&mut self, head: Head) -> io::Result<Vec<Relocated>> {
         self.failing = true;
         self.suspicious = true;
         // A spare may have been made on the same bad ground, but its creation was synced.
@@ -306,8 +308,10 @@ impl Log {
         frames.append(&mut self.staged);
         self.pending_bytes = 0;
         self.next = self.synced + 1;
-        head.voids_from = self.next;
-        self.stage_head(&head);
+        self.stage_head(&Head {
+            voids_from: self.next,
+            ..head
+        });
         let mut places = std::collections::HashMap::new();
         let mut relocated = Vec::new();
         for frame in frames {
@@ -323,6 +327,7 @@ impl Log {
                 to,
             });
         }
+        self.stage_head(&head);
         Ok(relocated)
     }
 

@@ -57,11 +57,20 @@ impl EmbeddedSettings {
 }
 
 impl EmbeddedStore {
-    /// Opens the store and recovers what the log holds. Waits for the disk.
+    /// Opens the store and recovers what the log holds.
     ///
     /// # Errors
     /// Another process uses the folder, the disk fails, or nothing in the log can be read.
-    pub fn open(embedded: EmbeddedSettings, settings: StoreSettings) -> Result<Self, StoreError> {
+    pub async fn open(
+        embedded: EmbeddedSettings,
+        settings: StoreSettings,
+    ) -> Result<Self, StoreError> {
+        tokio::task::spawn_blocking(move || Self::open_here(embedded, settings))
+            .await
+            .unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    }
+
+    fn open_here(embedded: EmbeddedSettings, settings: StoreSettings) -> Result<Self, StoreError> {
         let lock = lock(&embedded.dir)?;
         let io = |error: io::Error| unavailable(&error);
         let archive = Archive::open(

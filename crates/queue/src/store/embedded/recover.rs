@@ -70,6 +70,7 @@ pub(super) fn recover(dir: &Path, state: State, archived: u64) -> io::Result<Rec
         tracing::warn!(queue_id = %id, "the log ends in a message that was not whole; its sender was not told that it was accepted");
     }
     let mut state = replay.state;
+    state.balance();
     for (_, ended) in &state.to_archive {
         let body = ended.body.as_deref().map(str::to_owned);
         state.ended_bodies.extend(body);
@@ -216,8 +217,10 @@ impl Replay {
         match header.kind {
             Kind::Head => {
                 let head = Head::decode(record)?;
-                if std::mem::take(&mut self.trust_totals) {
+                // A head that voids stands before records that its counts include already.
+                if self.trust_totals && head.voids_from == 0 {
                     self.state.totals = head.totals;
+                    self.trust_totals = false;
                 }
             }
             Kind::Accepted => {}

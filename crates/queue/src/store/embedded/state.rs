@@ -353,6 +353,10 @@ impl State {
     pub(super) fn complete(&mut self, completed: &Completed, at: Location) {
         let id = DeliveryId::from(completed.delivery);
         self.link(id.queue_id, at);
+        self.totals.delivered += u64::from(completed.delivered);
+        self.totals.failed += u64::from(completed.failed);
+        self.totals.unknown_outcomes += u64::from(completed.unknown);
+        // In a recovery, the segment in which an ended message began may be gone.
         let Some(delivery) = self.delivery_mut(id) else {
             return;
         };
@@ -362,9 +366,6 @@ impl State {
         delivery.open = open;
         delivery.rest = at;
         self.open -= ended;
-        self.totals.delivered += u64::from(completed.delivered);
-        self.totals.failed += u64::from(completed.failed);
-        self.totals.unknown_outcomes += u64::from(completed.unknown);
         self.remember(
             id,
             Applied {
@@ -383,6 +384,7 @@ impl State {
     /// Applies a change that is not an attempt's outcome, from the record that is at `at` now.
     pub(super) fn apply(&mut self, id: DeliveryId, change: Change, at: Location, at_us: u64) {
         self.link(id.queue_id, at);
+        self.totals.unknown_outcomes += u64::from(change == Change::Lapse);
         let Some(delivery) = self.delivery_mut(id) else {
             return;
         };
@@ -413,13 +415,19 @@ impl State {
             }
             (Change::Lapse, _) => {
                 delivery.attempts += 1;
-                self.totals.unknown_outcomes += 1;
                 if state == DeliveryState::Leased {
                     self.settle(id, at_us, at_us);
                 }
             }
             (Change::Damaged, _) => self.enter(id, DeliveryState::Held, due_us),
         }
+    }
+
+    /// After a recovery: recipients that were removed are those that are nowhere else. Their
+    /// number is not in the records, and the segments in which they began may be gone.
+    pub(super) fn balance(&mut self) {
+        let elsewhere = self.open + self.totals.delivered + self.totals.failed;
+        self.totals.removed = self.totals.accepted.saturating_sub(elsewhere);
     }
 
     /// The record at `at` is the message's newest.
