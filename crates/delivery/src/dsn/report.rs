@@ -1,0 +1,355 @@
+//! A DSN as text: multipart/report (RFC 3462) of words for people, fields for programs
+//! (RFC 3464, RFC 6533) and the original, whole or its header section.
+
+use postrider_protocol::QueueId;
+use postrider_protocol::queue_v1::RecipientOutcome;
+use postrider_protocol::queue_v1::leased_delivery::Disposition;
+
+use super::field::{date, field, from_xtext, one_line, typed_address};
+use super::returned::Original;
+use super::{About, Action, Due, Notifier};
+use crate::outcome;
+
+/// A DSN before it is written.
+pub(super) struct Report<'a> {
+    pub(super) notifier: &'a Notifier,
+    pub(super) id: QueueId,
+    pub(super) about: About<'a>,
+    pub(super) due: &'a [Due<'a>],
+    pub(super) original: &'a Original,
+}
+
+impl Report<'_> {
+    /// Without the angle brackets.
+    pub(super) fn message_id(&self) -> String {
+        format!("{}@{}", self.id, self.notifier.hostname)
+    }
+
+    /// The message: header section, three parts.
+    pub(super) fn write(&self) -> Vec<u8> {
+        let boundary = format!("=_{}", self.id);
+        let text = self.text();
+        let original: &[u8] = match self.original {
+            Original::Whole(content) | Original::Headers(content) => content,
+            Original::Missing => b"",
+        };
+        let eight_bit = !text.is_ascii() || !original.is_ascii();
+        let encoding = |ascii: bool| if ascii { "7bit" } else { "8bit" };
+
+        let mut out = String::with_capacity(4096 + original.len());
+        self.header(&mut out, &boundary, encoding(!eight_bit));
+        let part = |out: &mut String, kind: &str, ascii: bool| {
+            out.push_str("--");
+            out.push_str(&boundary);
+            out.push_str("\r\n");
+            field(out, "Content-Type", kind);
+            field(out, "Content-Transfer-Encoding", encoding(ascii));
+            out.push_str("\r\n");
+        };
+        part(&mut out, "text/plain; charset=utf-8", text.is_ascii());
+        out.push_str(&text);
+        out.push_str("\r\n");
+
+        let international = self.international();
+        let status = self.status();
+        let kind = if international {
+            "message/global-delivery-status"
+        } else {
+            "message/delivery-status"
+        };
+        part(&mut out, kind, status.is_ascii());
+        out.push_str(&status);
+        out.push_str("\r\n");
+
+        let kind = match (self.original, international) {
+            (Original::Whole(_), false) => Some("message/rfc822"),
+            (Original::Whole(_), true) => Some("message/global"),
+            (Original::Headers(_), false) => Some("text/rfc822-headers"),
+            (Original::Headers(_), true) => Some("message/global-headers"),
+            (Original::Missing, _) => None,
+        };
+        if let Some(kind) = kind {
+            part(&mut out, kind, original.is_ascii());
+        }
+        let mut out = out.into_bytes();
+        if kind.is_some() {
+            out.extend_from_slice(original);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
+        out
+    }
+
+    /// Whether the DSN itself goes out with SMTPUTF8, because its reader's address needs it.
+    fn international(&self) -> bool {
+        !self.about.envelope.reverse_path.is_ascii()
+    }
+
+    fn header(&self, out: &mut String, boundary: &str, encoding: &str) {
+        let notifier = self.notifier;
+        field(
+            out,
+            "From",
+            &format!("Mail delivery system <{}>", notifier.from),
+        );
+        let to = one_line(&self.about.envelope.reverse_path, self.international());
+        field(out, "To", &format!("<{to}>"));
+        field(out, "Subject", self.subject());
+        field(out, "Date", &date(self.about.ended_us));
+        field(out, "Message-ID", &format!("<{}>", self.message_id()));
+        let message_id = &self.about.delivery.message_id;
+        if !message_id.is_empty() {
+            let reference = format!("<{}>", one_line(message_id, self.international()));
+            field(out, "In-Reply-To", &reference);
+            field(out, "References", &reference);
+        }
+        // RFC 3834 section 5: vacation programs and the like leave it alone.
+        field(out, "Auto-Submitted", "auto-replied");
+        field(out, "MIME-Version", "1.0");
+        field(
+            out,
+            "Content-Type",
+            &format!("multipart/report; report-type=delivery-status; boundary=\"{boundary}\""),
+        );
+        field(out, "Content-Transfer-Encoding", encoding);
+        out.push_str("\r\n");
+    }
+
+    fn subject(&self) -> &'static str {
+        let any = |action| self.due.iter().any(|due| due.action == action);
+        match (
+            any(Action::Failed),
+            any(Action::Delivered) || any(Action::Relayed),
+        ) {
+            (true, false) => "Your message could not be delivered",
+            (true, true) => "Your message could not be delivered to everybody",
+            (false, _) => "Your message has been delivered",
+        }
+    }
+
+    /// What a person reads first.
+    fn text(&self) -> String {
+        let delivery = self.about.delivery;
+        let mut lines = vec![format!(
+            "This is the mail system at {}.",
+            self.notifier.hostname
+        )];
+        for (action, news) in [
+            (Action::Failed, self.bad_news()),
+            (Action::Delivered, "Your message is in the mailbox of:"),
+            (
+                Action::Relayed,
+                "Your message was handed on to the mail server of the following recipients. \
+                 That server sends no confirmations, so you will not hear more:",
+            ),
+        ] {
+            let mut concerned = self
+                .due
+                .iter()
+                .filter(|due| due.action == action)
+                .peekable();
+            if concerned.peek().is_none() {
+                continue;
+            }
+            lines.push(String::new());
+            lines.extend(wrap(news));
+            for due in concerned {
+                lines.push(String::new());
+                lines.push(format!("    {}", one_line(&due.recipient.address, true)));
+                lines.extend(self.because(due.outcome, action));
+            }
+        }
+        lines.push(String::new());
+        if self.due.iter().any(|due| due.action == Action::Failed) {
+            lines.extend(wrap(
+                "It will not be tried again. If the reason above does not help you, \
+                 the recipients' own mail service, or the people below, may.",
+            ));
+            lines.push(String::new());
+        }
+        if matches!(self.original, Original::Headers(_)) {
+            lines.push("The header section of your message is attached.".to_owned());
+        } else if matches!(self.original, Original::Whole(_)) {
+            lines.push("Your message is attached.".to_owned());
+        }
+        lines.extend(wrap(&format!(
+            "Questions go to {}. Please name the message's queue id:",
+            self.notifier.contact
+        )));
+        lines.push(String::new());
+        lines.push(format!("    Queue id:    {}", delivery.queue_id));
+        lines.push(format!("    Accepted:    {}", date(delivery.accepted_us)));
+        if !delivery.message_id.is_empty() {
+            lines.push(format!(
+                "    Message-ID:  <{}>",
+                one_line(&delivery.message_id, true)
+            ));
+        }
+        lines.push(String::new());
+        lines.join("\r\n")
+    }
+
+    fn bad_news(&self) -> &'static str {
+        match self.about.delivery.disposition() {
+            Disposition::Expired => {
+                "Your message could not be delivered to the following recipients, \
+                 though it was tried again and again for as long as it is kept:"
+            }
+            Disposition::Bounce => {
+                "The operators of this mail system have ended the delivery of your message to:"
+            }
+            Disposition::Attempt | Disposition::Unspecified => {
+                "Your message could not be delivered to:"
+            }
+        }
+    }
+
+    /// Who said what.
+    fn because(&self, outcome: &RecipientOutcome, action: Action) -> Vec<String> {
+        let words = one_line(&outcome.reply_text, true);
+        let attempt = self.about.attempt;
+        if !outcome.from_remote {
+            return match action {
+                Action::Failed => wrap_at(&words, "        "),
+                Action::Delivered | Action::Relayed => Vec::new(),
+            };
+        }
+        let server = match (
+            attempt.remote_host.as_str(),
+            attempt.remote_address.as_str(),
+        ) {
+            ("", _) => "The mail server said:".to_owned(),
+            (host, "") => format!("The mail server {host} said:"),
+            (host, address) => format!("The mail server {host} [{address}] said:"),
+        };
+        let mut lines = vec![format!("        {server}")];
+        lines.extend(wrap_at(
+            &one_line(&outcome::line(outcome), true),
+            "            ",
+        ));
+        lines
+    }
+
+    /// The fields for programs: one group for the message, one a recipient.
+    fn status(&self) -> String {
+        let international = self.international();
+        let about = self.about;
+        let mut out = String::new();
+        // Order as in RFC 3464 section 2.2.
+        if !about.envelope.dsn_envid.is_empty() {
+            let envid = from_xtext(&about.envelope.dsn_envid);
+            field(
+                &mut out,
+                "Original-Envelope-Id",
+                &one_line(&envid, international),
+            );
+        }
+        field(
+            &mut out,
+            "Reporting-MTA",
+            &format!("dns; {}", self.notifier.hostname),
+        );
+        field(&mut out, "Arrival-Date", &date(about.delivery.accepted_us));
+        field(&mut out, "X-Postrider-Queue-Id", &about.delivery.queue_id);
+        for due in self.due {
+            out.push_str("\r\n");
+            self.recipient_status(&mut out, due);
+        }
+        out
+    }
+
+    fn recipient_status(&self, out: &mut String, due: &Due<'_>) {
+        let international = self.international();
+        let outcome = due.outcome;
+        if let Some((kind, address)) = due.recipient.dsn_orcpt.split_once(';') {
+            let address = match kind.trim() {
+                "rfc822" | "RFC822" => typed_address(&from_xtext(address), international),
+                kind => format!(
+                    "{}; {}",
+                    one_line(kind, false),
+                    one_line(&from_xtext(address), international)
+                ),
+            };
+            field(out, "Original-Recipient", &address);
+        }
+        let address = typed_address(&due.recipient.address, international);
+        field(out, "Final-Recipient", &address);
+        let action = match due.action {
+            Action::Failed => "failed",
+            Action::Delivered => "delivered",
+            Action::Relayed => "relayed",
+        };
+        field(out, "Action", action);
+        field(out, "Status", &self.status_code(outcome));
+        let attempt = self.about.attempt;
+        if outcome.from_remote {
+            if !attempt.remote_host.is_empty() {
+                let host = one_line(&attempt.remote_host, false);
+                field(out, "Remote-MTA", &format!("dns; {host}"));
+            }
+            let said = one_line(&outcome::line(outcome), international);
+            field(out, "Diagnostic-Code", &format!("smtp; {said}"));
+        } else if due.action == Action::Failed {
+            let said = one_line(&outcome.reply_text, international);
+            field(out, "Diagnostic-Code", &format!("x-postrider; {said}"));
+        }
+        field(out, "Last-Attempt-Date", &date(self.about.ended_us));
+    }
+
+    /// The field is obligatory and has a grammar, which a remote's status may break.
+    fn status_code(&self, outcome: &RecipientOutcome) -> String {
+        let class = match outcome.reply_code {
+            200..=299 => '2',
+            _ => '5',
+        };
+        let status = &outcome.enhanced_status;
+        let mut parts = status.split('.');
+        let numbers = parts.by_ref().take(3).all(|part| {
+            !part.is_empty() && part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        if numbers && status.matches('.').count() == 2 && status.starts_with(class) {
+            status.clone()
+        } else {
+            format!("{class}.0.0")
+        }
+    }
+}
+
+/// Lines of at most 72 characters.
+fn wrap(text: &str) -> Vec<String> {
+    wrap_at(text, "")
+}
+
+fn wrap_at(text: &str, indent: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        // A word without end would break the line limit of mail.
+        for piece in pieces(word) {
+            if !line.is_empty() && indent.len() + line.len() + 1 + piece.len() > 72 {
+                lines.push(format!("{indent}{line}"));
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(piece);
+        }
+    }
+    lines.push(format!("{indent}{line}"));
+    lines
+}
+
+fn pieces(mut word: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    while word.len() > 500 {
+        let mut at = 500;
+        while !word.is_char_boundary(at) {
+            at -= 1;
+        }
+        pieces.push(&word[..at]);
+        word = &word[at..];
+    }
+    pieces.push(word);
+    pieces
+}

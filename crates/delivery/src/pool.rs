@@ -1,0 +1,251 @@
+//! The slots of destination leases, and what waits for them.
+//!
+//! A [`Lease`] allows so many connections to one destination. A delivery goes to a slot that
+//! waits on an open connection, if there is one; a new slot is only opened while more
+//! deliveries wait than such slots exist. A slot without work stays for the idle time, then
+//! closes; with the last one the lease is given back.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use postrider_protocol::Destination;
+use postrider_protocol::queue_v1::LeasedDelivery;
+use tokio::sync::Notify;
+
+use crate::outbox::Outbox;
+use crate::transport::Slot;
+
+/// A destination lease in this worker's hands.
+pub(crate) struct Lease {
+    pub(crate) token: u64,
+    pub(crate) destination: Destination,
+    slots: u32,
+    outbox: Arc<Outbox>,
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+struct State {
+    waiting: VecDeque<LeasedDelivery>,
+    /// Slots that exist; each makes an attempt, waits, or closes.
+    open: u32,
+    /// Slots among them that wait for work.
+    idle: u32,
+    phase: Phase,
+    /// When it last had something to do.
+    since: Instant,
+}
+
+/// How long a lease is to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// While there is work, and for the idle time.
+    Held,
+    /// While there is work: others wait for the slots.
+    WantedBack,
+    /// Until the attempts in hand are over.
+    Leaving,
+    /// It is the worker's no more; attempts in hand end, nothing new begins.
+    Revoked,
+    /// It has ended.
+    Over,
+}
+
+impl Lease {
+    pub(crate) fn new(
+        token: u64,
+        destination: Destination,
+        slots: u32,
+        outbox: Arc<Outbox>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            token,
+            destination,
+            slots: slots.max(1),
+            outbox,
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                open: 0,
+                idle: 0,
+                phase: Phase::Held,
+                since: Instant::now(),
+            }),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Takes a delivery. Returns the seat of a new slot, with what it begins with, if one is
+    /// to be opened.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        delivery: LeasedDelivery,
+    ) -> Option<(Seat, LeasedDelivery)> {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Held | Phase::WantedBack) {
+            // The lease is, or will be, given back, and the delivery with it.
+            return None;
+        }
+        state.since = Instant::now();
+        if state.waiting.len() < state.idle as usize || state.open >= self.slots {
+            state.waiting.push_back(delivery);
+            drop(state);
+            // The slot that worked last: its connection is the warmest, and the others may
+            // reach the end of their idle time.
+            self.wake.notify_last();
+            return None;
+        }
+        state.open += 1;
+        // First come, first served.
+        let first = match state.waiting.pop_front() {
+            None => delivery,
+            Some(first) => {
+                state.waiting.push_back(delivery);
+                first
+            }
+        };
+        Some((
+            Seat {
+                lease: self.clone(),
+                left: false,
+            },
+            first,
+        ))
+    }
+
+    /// Changes how long the lease is held. What waits under a lease that is left is dropped:
+    /// giving it back makes it due again.
+    pub(crate) fn change(&self, phase: Phase) {
+        let mut state = self.lock();
+        if state.phase == Phase::Over {
+            return;
+        }
+        state.phase = phase;
+        if matches!(phase, Phase::Leaving | Phase::Revoked) {
+            state.waiting.clear();
+        }
+        if state.open == 0 && state.waiting.is_empty() {
+            self.finish(&mut state);
+        }
+        drop(state);
+        self.wake.notify_waiters();
+    }
+
+    /// Ends a lease that has had no slot open for so long. True if it is over.
+    pub(crate) fn over_after(&self, idle: Duration) -> bool {
+        let mut state = self.lock();
+        if state.open == 0 && state.phase != Phase::Over && state.since.elapsed() >= idle {
+            self.finish(&mut state);
+        }
+        state.phase == Phase::Over
+    }
+
+    fn finish(&self, state: &mut State) {
+        if state.phase != Phase::Revoked {
+            self.outbox.give_back(self.token);
+        }
+        state.waiting.clear();
+        state.phase = Phase::Over;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A slot's place in its lease. If it is dropped without [`Seat::leave`], e.g. because its
+/// task was aborted, its place is free all the same.
+pub(crate) struct Seat {
+    lease: Arc<Lease>,
+    left: bool,
+}
+
+impl Seat {
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The next delivery for the slot, or `None` if it should close: the idle time is over, the
+    /// connection is lost, or the lease is to be left.
+    pub(crate) async fn next(&self, slot: &mut dyn Slot, idle: Duration) -> Option<LeasedDelivery> {
+        let lease = &*self.lease;
+        {
+            let mut state = lease.lock();
+            if let Some(delivery) = state.waiting.pop_front() {
+                return Some(delivery);
+            }
+            if state.phase != Phase::Held || !slot.is_warm() || idle.is_zero() {
+                return None;
+            }
+            state.idle += 1;
+        }
+        let waiting = Waiting(lease);
+        let wait = async {
+            let mut wake = std::pin::pin!(lease.wake.notified());
+            loop {
+                wake.as_mut().enable();
+                {
+                    let mut state = lease.lock();
+                    if let Some(delivery) = state.waiting.pop_front() {
+                        return Some(delivery);
+                    }
+                    if state.phase != Phase::Held {
+                        return None;
+                    }
+                }
+                wake.as_mut().await;
+                wake.set(lease.wake.notified());
+            }
+        };
+        let next = tokio::select! {
+            biased;
+            next = wait => next,
+            () = slot.lost() => None,
+            () = tokio::time::sleep(idle) => None,
+        };
+        drop(waiting);
+        next
+    }
+
+    /// Gives the place up after the connection was closed, unless work has come meanwhile that
+    /// no other slot will take.
+    pub(crate) fn leave(&mut self) -> Option<LeasedDelivery> {
+        let mut state = self.lease.lock();
+        if let Some(delivery) = state.waiting.pop_front() {
+            return Some(delivery);
+        }
+        self.left = true;
+        state.open -= 1;
+        state.since = Instant::now();
+        if state.open == 0 {
+            self.lease.finish(&mut state);
+        }
+        None
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.left {
+            return;
+        }
+        let mut state = self.lease.lock();
+        state.open -= 1;
+        if state.open == 0 {
+            // What still waits is due again as soon as the lease has ended.
+            self.lease.finish(&mut state);
+        }
+    }
+}
+
+/// Counts a slot as idle.
+struct Waiting<'a>(&'a Lease);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().idle -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;

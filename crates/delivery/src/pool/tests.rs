@@ -1,0 +1,190 @@
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use postrider_protocol::queue_v1::{Envelope, Hello, worker_frame};
+use postrider_telemetry::trace::MessageSpan;
+
+use super::*;
+use crate::transport::Report;
+
+/// Something open that is lost when told so.
+struct Fake {
+    warm: bool,
+    lost: Arc<Notify>,
+}
+
+#[async_trait]
+impl Slot for Fake {
+    async fn attempt(
+        &mut self,
+        _delivery: &LeasedDelivery,
+        _envelope: &Envelope,
+        _span: &mut MessageSpan,
+    ) -> Report {
+        unreachable!("these tests make no attempts")
+    }
+
+    fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    async fn lost(&mut self) {
+        self.lost.notified().await;
+    }
+
+    async fn close(&mut self) {}
+}
+
+fn fake() -> Fake {
+    Fake {
+        warm: true,
+        lost: Arc::new(Notify::new()),
+    }
+}
+
+fn delivery(id: &str) -> LeasedDelivery {
+    LeasedDelivery {
+        delivery_id: id.to_owned(),
+        ..LeasedDelivery::default()
+    }
+}
+
+fn lease(slots: u32) -> (Arc<Lease>, Arc<Outbox>) {
+    let outbox = Arc::new(Outbox::default());
+    let destination = Destination::new("smtp", "x.test");
+    (Lease::new(7, destination, slots, outbox.clone()), outbox)
+}
+
+/// The tokens that were given back, all of them.
+async fn given_back(outbox: &Arc<Outbox>) -> Vec<u64> {
+    let frames = outbox.converse(Hello::default());
+    outbox.end();
+    frames
+        .filter_map(|frame| async move {
+            match frame.frame {
+                Some(worker_frame::Frame::GiveBack(list)) => Some(list.tokens),
+                _ => None,
+            }
+        })
+        .concat()
+        .await
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn no_more_slots_open_than_granted_and_the_rest_waits_in_order() {
+    let (lease, outbox) = lease(2);
+    let (mut one, first) = lease.push(delivery("a")).unwrap();
+    let (mut two, second) = lease.push(delivery("b")).unwrap();
+    assert_eq!(
+        (first.delivery_id, second.delivery_id),
+        ("a".into(), "b".into())
+    );
+    assert!(lease.push(delivery("c")).is_none());
+    assert!(lease.push(delivery("d")).is_none());
+    let mut slot = fake();
+    assert_eq!(one.next(&mut slot, LONG).await.unwrap().delivery_id, "c");
+    assert_eq!(two.next(&mut slot, LONG).await.unwrap().delivery_id, "d");
+    slot.warm = false;
+    assert!(one.next(&mut slot, LONG).await.is_none());
+    assert!(one.leave().is_none());
+    assert!(given_back(&outbox).await.is_empty());
+    assert!(two.leave().is_none());
+    assert!(lease.over_after(LONG));
+    assert!(lease.push(delivery("e")).is_none());
+}
+
+#[tokio::test]
+async fn the_last_slot_gives_the_lease_back() {
+    let (lease, outbox) = lease(2);
+    let (mut seat, _) = lease.push(delivery("a")).unwrap();
+    assert!(seat.leave().is_none());
+    assert_eq!(given_back(&outbox).await, [7]);
+}
+
+#[tokio::test]
+async fn an_idle_slot_takes_what_comes_before_another_is_opened() {
+    let (lease, _outbox) = lease(8);
+    let (seat, _) = lease.push(delivery("a")).unwrap();
+    let waiting = tokio::spawn(async move {
+        let mut slot = fake();
+        seat.next(&mut slot, LONG)
+            .await
+            .map(|next| (next.delivery_id, seat))
+    });
+    tokio::task::yield_now().await;
+    assert!(
+        lease.push(delivery("b")).is_none(),
+        "the idle slot is enough"
+    );
+    // It is spoken for, though it may not have woken yet. First come, first served.
+    let (_new, first) = lease.push(delivery("c")).unwrap();
+    assert_eq!(first.delivery_id, "b");
+    let (id, _seat) = waiting.await.unwrap().unwrap();
+    assert_eq!(id, "c");
+}
+
+#[tokio::test]
+async fn an_idle_slot_ends_with_its_connection_its_time_or_its_lease() {
+    let (lease, _outbox) = lease(1);
+    let (seat, _) = lease.push(delivery("a")).unwrap();
+    let mut slot = fake();
+    slot.lost.notify_one();
+    assert!(seat.next(&mut slot, LONG).await.is_none());
+    assert!(
+        seat.next(&mut slot, Duration::from_millis(1))
+            .await
+            .is_none()
+    );
+    lease.change(Phase::WantedBack);
+    assert!(seat.next(&mut slot, LONG).await.is_none());
+}
+
+#[tokio::test]
+async fn a_wanted_lease_wakes_its_idle_slots() {
+    let (lease, _outbox) = lease(1);
+    let (seat, _) = lease.push(delivery("a")).unwrap();
+    let waiting = tokio::spawn(async move { seat.next(&mut fake(), LONG).await.is_none() });
+    tokio::task::yield_now().await;
+    lease.change(Phase::WantedBack);
+    assert!(waiting.await.unwrap());
+}
+
+#[tokio::test]
+async fn work_that_came_while_a_slot_closed_is_not_left() {
+    let (lease, outbox) = lease(1);
+    let (mut seat, _) = lease.push(delivery("a")).unwrap();
+    // The connection is being closed; the only slot is still taken.
+    assert!(lease.push(delivery("b")).is_none());
+    assert_eq!(seat.leave().unwrap().delivery_id, "b");
+    assert!(seat.leave().is_none());
+    assert_eq!(given_back(&outbox).await, [7]);
+}
+
+#[tokio::test]
+async fn leaving_drops_what_waits_and_revoking_gives_nothing_back() {
+    let (lease, outbox) = lease(1);
+    let (mut seat, _) = lease.push(delivery("a")).unwrap();
+    assert!(lease.push(delivery("b")).is_none());
+    lease.change(Phase::Revoked);
+    assert!(seat.leave().is_none());
+    assert!(given_back(&outbox).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_without_work_ends_after_a_while() {
+    let (lease, outbox) = lease(1);
+    assert!(!lease.over_after(LONG));
+    assert!(lease.over_after(Duration::ZERO));
+    assert_eq!(given_back(&outbox).await, [7]);
+}
+
+#[tokio::test]
+async fn an_aborted_slot_frees_its_place() {
+    let (lease, outbox) = lease(1);
+    let (seat, _) = lease.push(delivery("a")).unwrap();
+    assert!(lease.push(delivery("b")).is_none());
+    drop(seat);
+    assert!(lease.over_after(LONG));
+    assert_eq!(given_back(&outbox).await, [7]);
+}

@@ -1,0 +1,402 @@
+//! The transport by SMTP: a slot finds servers, keeps a connection, and sends.
+
+mod envelope;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use postrider_protocol::api::Queue;
+use postrider_protocol::queue_v1::{
+    DialogueLine, Envelope, LeasedDelivery, OutcomeKind, RecipientOutcome, body,
+    dialogue_line::From,
+};
+use postrider_protocol::{Destination, Status};
+use postrider_smtp::client::{Message, Outcome};
+use postrider_telemetry::trace::MessageSpan;
+use tokio::time::timeout;
+
+use crate::config::TlsPolicy;
+use crate::connection::{Connection, Content, Opener, TlsClient};
+use crate::dsn::Reach;
+use crate::live::{Active, Live};
+use crate::mailbox::missing;
+use crate::metrics;
+use crate::outcome::Verdict;
+use crate::route::Hop;
+use crate::targets::Targets;
+use crate::transport::{Report, Slot, Transport};
+use crate::unreachable::Unreachable;
+use crate::verdict;
+use envelope::Sendable;
+
+/// Servers that took the connection, in one attempt: if two of them lose it, the rest waits.
+const MOST_SESSIONS: u32 = 2;
+
+/// For the queue to find a stored body.
+const BODY: Duration = Duration::from_secs(60);
+
+/// What all SMTP slots share.
+pub(crate) struct SmtpTransport {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) live: Live,
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) tls: TlsClient,
+    pub(crate) unreachable: Unreachable,
+}
+
+impl Transport for SmtpTransport {
+    fn slot(&self, destination: &Destination) -> Box<dyn Slot> {
+        Box::new(SmtpSlot {
+            shared: self.shared.clone(),
+            domain: destination.domain().to_owned(),
+            connection: None,
+        })
+    }
+}
+
+/// At most one connection.
+struct SmtpSlot {
+    shared: Arc<Shared>,
+    domain: String,
+    connection: Option<(Hop, Box<Connection>)>,
+}
+
+#[async_trait]
+impl Slot for SmtpSlot {
+    async fn attempt(
+        &mut self,
+        delivery: &LeasedDelivery,
+        envelope: &Envelope,
+        span: &mut MessageSpan,
+    ) -> Report {
+        let active = self.shared.live.load_full();
+        let hop = active.routes.hop(&self.domain, &envelope.reverse_path);
+        if hop == Hop::Discard {
+            let verdict = Verdict::delivered("Discarded, as a route says");
+            return Report::of_all(envelope, &verdict);
+        }
+        let mut attempt = Attempt::new(delivery, envelope);
+        self.send(&active, &hop, &mut attempt, span).await;
+        attempt.report()
+    }
+
+    fn is_warm(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    async fn lost(&mut self) {
+        if let Some((_, connection)) = &mut self.connection {
+            connection.lost().await;
+        }
+    }
+
+    async fn close(&mut self) {
+        if let Some((_, connection)) = self.connection.take() {
+            connection.quit().await;
+        }
+    }
+}
+
+impl SmtpSlot {
+    /// Sends over the connection that is open, then over others, until every recipient has an
+    /// outcome.
+    async fn send(
+        &mut self,
+        active: &Active,
+        hop: &Hop,
+        attempt: &mut Attempt<'_>,
+        span: &MessageSpan,
+    ) {
+        if let Some(connection) = self.reusable(active, hop).await {
+            metrics::handles().reused.increment(1);
+            let number = connection.transactions + 1;
+            connection.note(&format!("connection reused: message {number}"));
+            self.transact(active, attempt, span, true).await;
+        }
+        if attempt.is_over() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let mut targets =
+            Targets::of(hop, &active.resolver, &active.config, &shared.unreachable).await;
+        let opener = opener(active, hop, &shared.tls);
+        let mut sessions = 0;
+        while !attempt.is_over()
+            && sessions < MOST_SESSIONS
+            && let Some(target) = targets.next().await
+        {
+            match opener.open(&target, span, &mut attempt.dialogue).await {
+                Ok(connection) => {
+                    sessions += 1;
+                    self.connection = Some((hop.clone(), connection));
+                    self.transact(active, attempt, span, false).await;
+                }
+                Err(error) => {
+                    attempt.note(&error.verdict.text);
+                    if error.unreachable {
+                        let time = active.config.unreachable.0;
+                        let reason = error.verdict.text.clone();
+                        shared.unreachable.note(target.address, reason, time);
+                    }
+                    attempt.met(&target);
+                    targets.note(error.verdict);
+                }
+            }
+        }
+        if !attempt.is_over() {
+            attempt.settle_rest(targets.problem());
+        }
+    }
+
+    /// The open connection, if it leads where this mail goes and is good for another message.
+    async fn reusable(&mut self, active: &Active, hop: &Hop) -> Option<&mut Box<Connection>> {
+        let (open_to, mut connection) = self.connection.take()?;
+        let most = active.config.messages_per_connection;
+        if open_to != *hop || (most > 0 && connection.transactions >= most) {
+            connection.quit().await;
+            return None;
+        }
+        if !connection.ready().await {
+            return None;
+        }
+        let (_, connection) = self.connection.insert((open_to, connection));
+        Some(connection)
+    }
+
+    /// Transactions over the open connection, until nobody is left or it is not usable any more.
+    async fn transact(
+        &mut self,
+        active: &Active,
+        attempt: &mut Attempt<'_>,
+        span: &MessageSpan,
+        reused: bool,
+    ) {
+        let Some((_, connection)) = &mut self.connection else {
+            return;
+        };
+        let mut span = span.child("delivery.dialogue");
+        span.set("server.address", &connection.host)
+            .set("postrider.connection.reused", reused)
+            .set(
+                "postrider.connection.transaction",
+                connection.transactions + 1,
+            );
+        let most = active.config.recipients_per_transaction as usize;
+        let mut first = true;
+        while connection.is_usable()
+            && let Some((who, message)) = attempt.next_message(most)
+        {
+            if !first && !connection.ready().await {
+                break;
+            }
+            // Asked for before anything is promised to the server.
+            let mut content = match content(&self.shared.queue, attempt.delivery).await {
+                Ok(content) => content,
+                Err(error) => {
+                    attempt.fail_content(&error);
+                    break;
+                }
+            };
+            let transaction = connection.transact(message, &mut content).await;
+            attempt.reach = if connection.takes_dsn_duty() {
+                Reach::PassedOn
+            } else {
+                Reach::Relayed
+            };
+            let done = attempt.take(&who, &transaction.outcomes, reused && first);
+            if let Some(error) = transaction.body_error {
+                attempt.fail_content(&error);
+            }
+            first = false;
+            if !done {
+                break;
+            }
+        }
+        attempt.meet(connection);
+        connection.take_dialogue(&mut attempt.dialogue);
+        if !connection.is_usable() {
+            span.error("connection lost");
+            self.connection = None;
+        }
+    }
+}
+
+fn opener<'a>(active: &'a Active, hop: &'a Hop, tls_client: &'a TlsClient) -> Opener<'a> {
+    let (tls, credentials) = match hop {
+        Hop::Mx { tls, .. } => (*tls, None),
+        Hop::Smarthost(smarthost) => (smarthost.tls, smarthost.credentials.as_ref()),
+        Hop::Discard => (TlsPolicy::None, None),
+    };
+    Opener {
+        client_name: &active.client_name,
+        sources: &active.config.source_addresses,
+        timeouts: &active.config.timeouts,
+        tls,
+        tls_client,
+        credentials,
+    }
+}
+
+/// The content, anew for each transaction.
+async fn content(queue: &Arc<dyn Queue>, delivery: &LeasedDelivery) -> Result<Content, Status> {
+    match delivery
+        .body
+        .as_ref()
+        .and_then(|body| body.content.as_ref())
+    {
+        Some(body::Content::Inline(content)) => Ok(Content::Inline(content.clone())),
+        _ => {
+            let stream = crate::mailbox::content(queue, delivery.body.as_ref());
+            let stream = timeout(BODY, stream)
+                .await
+                .map_err(|_| Status::deadline_exceeded("no content in time"))??;
+            Ok(Content::Stored(stream))
+        }
+    }
+}
+
+/// An attempt under way.
+struct Attempt<'a> {
+    delivery: &'a LeasedDelivery,
+    envelope: &'a Envelope,
+    sendable: Sendable,
+    outcomes: Vec<Option<RecipientOutcome>>,
+    /// What the last connection that was lost left them with, should no other be found.
+    fallback: Option<Verdict>,
+    dialogue: Vec<DialogueLine>,
+    host: String,
+    address: String,
+    tls: &'static str,
+    reach: Reach,
+}
+
+impl<'a> Attempt<'a> {
+    fn new(delivery: &'a LeasedDelivery, envelope: &'a Envelope) -> Self {
+        let size = delivery.body.as_ref().map_or(0, |body| body.size);
+        let sendable = Sendable::new(envelope, size);
+        let outcomes = envelope
+            .recipients
+            .iter()
+            .enumerate()
+            .map(|(number, recipient)| {
+                let refusal = sendable.refusal(number)?;
+                Some(refusal.on(&recipient.address))
+            })
+            .collect();
+        Self {
+            delivery,
+            envelope,
+            sendable,
+            outcomes,
+            fallback: None,
+            dialogue: Vec::new(),
+            host: String::new(),
+            address: String::new(),
+            tls: "",
+            reach: Reach::Relayed,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.outcomes.iter().all(Option::is_some)
+    }
+
+    /// The message for recipients that have no outcome yet, and who they are.
+    fn next_message(&self, most: usize) -> Option<(Vec<usize>, Message)> {
+        let who: Vec<usize> = (0..self.outcomes.len())
+            .filter(|number| self.outcomes[*number].is_none())
+            .take(most)
+            .collect();
+        let message = self.sendable.message(&who)?;
+        Some((who, message))
+    }
+
+    /// Takes the outcomes of a transaction. False if there is no use in another transaction
+    /// over the same connection.
+    fn take(&mut self, who: &[usize], outcomes: &[Outcome], first_of_reused: bool) -> bool {
+        let mut progress = false;
+        if outcomes.is_empty() {
+            let lost = Verdict::deferred("4.4.2", "The connection was lost");
+            self.fallback = Some(lost);
+        }
+        for (number, outcome) in who.iter().zip(outcomes) {
+            if let Outcome::Deferred(failure) = outcome
+                && verdict::is_of_connection(failure)
+            {
+                // Not their fault: another connection may do better. An old one that was lost
+                // at once was only too old.
+                if !first_of_reused {
+                    self.fallback = Some(verdict::of_failure(failure));
+                }
+                continue;
+            }
+            if let Outcome::NextTransaction(reply) = outcome {
+                self.fallback = Some(verdict::of_reply(reply));
+            }
+            if let Some(verdict) = verdict::of_outcome(outcome) {
+                let address = &self.envelope.recipients[*number].address;
+                self.outcomes[*number] = Some(verdict.on(address));
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    /// The content is not there: nobody gets it now.
+    fn fail_content(&mut self, error: &Status) {
+        let verdict = missing(self.delivery, error);
+        for (outcome, recipient) in self.outcomes.iter_mut().zip(&self.envelope.recipients) {
+            let open = outcome
+                .as_ref()
+                .is_none_or(|known| known.kind() == OutcomeKind::Deferred && !known.from_remote);
+            if open {
+                *outcome = Some(verdict.clone().on(&recipient.address));
+            }
+        }
+    }
+
+    /// Gives everybody without an outcome this one, unless a lost connection has left another.
+    fn settle_rest(&mut self, problem: Verdict) {
+        let verdict = self.fallback.take().unwrap_or(problem);
+        for (outcome, recipient) in self.outcomes.iter_mut().zip(&self.envelope.recipients) {
+            if outcome.is_none() {
+                *outcome = Some(verdict.clone().on(&recipient.address));
+            }
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        self.dialogue.push(DialogueLine {
+            from: From::Note.into(),
+            text: text.to_owned(),
+            at_us: 0,
+        });
+    }
+
+    fn met(&mut self, target: &crate::connection::Target) {
+        self.host.clone_from(&target.host);
+        self.address = target.address.ip().to_string();
+        self.tls = "";
+    }
+
+    fn meet(&mut self, connection: &Connection) {
+        self.host.clone_from(&connection.host);
+        self.address = connection.address.ip().to_string();
+        self.tls = connection.tls;
+    }
+
+    fn report(self) -> Report {
+        Report {
+            outcomes: self.outcomes.into_iter().flatten().collect(),
+            remote_host: self.host,
+            remote_address: self.address,
+            tls: self.tls.to_owned(),
+            dialogue: self.dialogue,
+            reach: self.reach,
+        }
+    }
+}

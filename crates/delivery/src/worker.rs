@@ -1,0 +1,355 @@
+//! The worker's side of its conversation with the queue.
+//!
+//! The queue grants destination leases and streams their due deliveries; the worker answers
+//! with completions, heartbeats, and leases that it gives back. When the stream breaks, what
+//! waits is dropped (its leases lapse, and it is due again), attempts in hand end, and their
+//! completions are told in the next conversation.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, StreamExt as _};
+use postrider_protocol::api::{self, Queue};
+use postrider_protocol::queue_v1::completion_ack::Status as Ack;
+use postrider_protocol::queue_v1::{
+    CompletionAck, Grant, Hello, LeasedDelivery, QueueFrame, queue_frame::Frame,
+};
+use postrider_protocol::{Destination, Status};
+use postrider_telemetry::health::Component;
+use rand::RngExt as _;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::crew::{Crew, TRANSPORTS};
+use crate::metrics;
+use crate::pool::{Lease, Phase};
+
+/// For the queue to take up the conversation.
+const WELCOME: Duration = Duration::from_secs(10);
+/// Between tries to find the queue again.
+const BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5);
+/// Until a completion that the store could not take is told again.
+const REPEAT: Duration = Duration::from_millis(250);
+/// For the last completions to be confirmed, after the last attempt.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Works for one queue.
+pub(crate) struct Worker {
+    pub(crate) queue: Arc<dyn Queue>,
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) instance: String,
+    pub(crate) slots: u32,
+    pub(crate) health: Component,
+}
+
+/// Why a conversation is over.
+enum End {
+    /// As the worker wanted it.
+    Drained,
+    Lost(String),
+}
+
+impl Worker {
+    /// Works until `shutdown`, and then until what is in hand is done or the drain's time is over.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let mut backoff = BACKOFF;
+        loop {
+            let begun = Instant::now();
+            let end = Conversation::hold(&self, &shutdown).await;
+            metrics::handles().connected.set(0.0);
+            let why = match end {
+                End::Drained => break,
+                End::Lost(why) => why,
+            };
+            self.health
+                .not_ready(format!("no conversation with the queue: {why}"));
+            if shutdown.is_cancelled() {
+                self.finish_alone().await;
+                break;
+            }
+            if begun.elapsed() > LONGEST_BACKOFF {
+                backoff = BACKOFF;
+            }
+            tracing::warn!(reason = %why, retry_ms = backoff.as_millis(), "the conversation with the queue is lost");
+            // Half of the wait is random, so that many workers do not come back as one.
+            let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = shutdown.cancelled() => {}
+            }
+            backoff = (backoff * 2).min(LONGEST_BACKOFF);
+        }
+        self.crew.outbox.end();
+    }
+
+    /// The stop came while the queue was away: attempts in hand end all the same.
+    async fn finish_alone(&self) {
+        let crew = &self.crew;
+        crew.tasks.close();
+        let drain = crew.live.load().config.drain.0;
+        if tokio::time::timeout(drain, crew.tasks.wait())
+            .await
+            .is_err()
+        {
+            crew.abort.cancel();
+            crew.tasks.wait().await;
+        }
+        if !crew.outbox.is_settled() {
+            tracing::warn!(
+                "the queue could not be told of the last attempts; they count as unknown"
+            );
+        }
+    }
+}
+
+/// One conversation.
+struct Conversation<'a> {
+    worker: &'a Worker,
+    leases: HashMap<u64, Arc<Lease>>,
+    lease_time: Duration,
+    /// Completions that the store could not take, and when they are told again.
+    refused: Vec<(String, u64)>,
+    repeat_at: Option<Instant>,
+    drain: Option<Instant>,
+    /// Everything is told and confirmed; the queue only has to end its stream too.
+    farewell: bool,
+}
+
+impl<'a> Conversation<'a> {
+    async fn hold(worker: &'a Worker, shutdown: &CancellationToken) -> End {
+        let mut stream = match Self::begin(worker).await {
+            Ok(begun) => begun,
+            Err(why) => return End::Lost(why),
+        };
+        let mut conversation = Self {
+            worker,
+            leases: HashMap::new(),
+            lease_time: stream.1,
+            refused: Vec::new(),
+            repeat_at: None,
+            drain: None,
+            farewell: false,
+        };
+        let end = conversation.converse(&mut stream.0, shutdown).await;
+        for lease in conversation.leases.values() {
+            lease.change(Phase::Leaving);
+        }
+        metrics::handles().leases.set(0.0);
+        end
+    }
+
+    async fn begin(
+        worker: &Worker,
+    ) -> Result<(BoxStream<'static, api::Result<QueueFrame>>, Duration), String> {
+        let hello = Hello {
+            instance: worker.instance.clone(),
+            transports: TRANSPORTS.map(str::to_owned).to_vec(),
+            slots: worker.slots,
+        };
+        let frames = worker.crew.outbox.converse(hello);
+        let begin = async {
+            let mut stream = worker.queue.work(frames).await.map_err(words)?;
+            match stream.next().await {
+                Some(Ok(QueueFrame {
+                    frame: Some(Frame::Welcome(welcome)),
+                })) => {
+                    tracing::info!(queue = %welcome.instance, lease_ms = welcome.lease_ms, "working for the queue");
+                    let lease = Duration::from_millis(welcome.lease_ms.max(100));
+                    Ok((stream, lease))
+                }
+                Some(Ok(_)) => Err("it did not begin with a welcome".to_owned()),
+                Some(Err(error)) => Err(words(error)),
+                None => Err("it ended at once".to_owned()),
+            }
+        };
+        let begun = tokio::time::timeout(WELCOME, begin)
+            .await
+            .map_err(|_| "no welcome in time".to_owned())??;
+        worker.health.ready();
+        metrics::handles().connected.set(1.0);
+        metrics::handles().conversations.increment(1);
+        Ok(begun)
+    }
+
+    async fn converse(
+        &mut self,
+        stream: &mut BoxStream<'static, api::Result<QueueFrame>>,
+        shutdown: &CancellationToken,
+    ) -> End {
+        let crew = self.worker.crew.clone();
+        let mut heartbeat = tokio::time::interval(self.lease_time / 3);
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // Far away where there is nothing to wait for.
+            let far = Instant::now() + Duration::from_secs(3600);
+            tokio::select! {
+                frame = stream.next() => match frame {
+                    Some(Ok(frame)) => self.handle(frame),
+                    Some(Err(error)) => return End::Lost(words(error)),
+                    None if self.farewell => return End::Drained,
+                    None => return End::Lost("the queue ended it".to_owned()),
+                },
+                _ = heartbeat.tick() => self.beat(),
+                () = tokio::time::sleep_until(self.repeat_at.unwrap_or(far)) => self.repeat(),
+                () = shutdown.cancelled(), if self.drain.is_none() => self.leave(),
+                () = crew.tasks.wait(), if self.drain.is_some() && !crew.tasks.is_empty() => {}
+                () = tokio::time::sleep_until(self.drain.unwrap_or(far)) => {
+                    if let ControlFlow::Break(end) = self.give_up() {
+                        return end;
+                    }
+                }
+            }
+            if self.is_over() && !self.farewell {
+                self.farewell = true;
+                crew.outbox.end();
+                self.drain = Some(Instant::now() + FAREWELL);
+            }
+        }
+    }
+
+    fn handle(&mut self, frame: QueueFrame) {
+        match frame.frame {
+            Some(Frame::Deliveries(batch)) => {
+                for delivery in batch.deliveries {
+                    self.deliver(delivery);
+                }
+            }
+            Some(Frame::Acks(acks)) => acks.acks.into_iter().for_each(|ack| self.confirm(ack)),
+            Some(Frame::Grant(grant)) => self.hold_lease(grant),
+            Some(Frame::Revoked(list)) => {
+                for token in list.tokens {
+                    if let Some(lease) = self.leases.remove(&token) {
+                        tracing::warn!(token, destination = %lease.destination, "a lease was revoked");
+                        lease.change(Phase::Revoked);
+                    }
+                }
+            }
+            Some(Frame::WantedBack(list)) => {
+                for lease in list
+                    .tokens
+                    .iter()
+                    .filter_map(|token| self.leases.get(token))
+                {
+                    lease.change(Phase::WantedBack);
+                }
+            }
+            // A second welcome, or a frame of a later version: nothing to do.
+            Some(Frame::Welcome(_)) | None => {}
+        }
+    }
+
+    fn hold_lease(&mut self, grant: Grant) {
+        let outbox = &self.worker.crew.outbox;
+        let Ok(destination) = grant.destination.parse::<Destination>() else {
+            tracing::error!(destination = %grant.destination, "a lease for what is no destination");
+            outbox.give_back(grant.token);
+            return;
+        };
+        tracing::debug!(token = grant.token, %destination, slots = grant.slots, "lease granted");
+        let lease = Lease::new(grant.token, destination, grant.slots, outbox.clone());
+        if self.drain.is_some() {
+            lease.change(Phase::Leaving);
+            return;
+        }
+        self.leases.insert(grant.token, lease);
+        metrics::handles().leases.set(self.leases.len() as f64);
+    }
+
+    fn deliver(&self, delivery: LeasedDelivery) {
+        match self.leases.get(&delivery.token) {
+            Some(lease) => self.worker.crew.take(lease, delivery),
+            // It crossed with the lease on its way back, which made it due again.
+            None => {
+                tracing::debug!(delivery = %delivery.delivery_id, token = delivery.token, "a delivery under a lease that is over");
+            }
+        }
+    }
+
+    fn confirm(&mut self, ack: CompletionAck) {
+        let outbox = &self.worker.crew.outbox;
+        match ack.status() {
+            Ack::Retry => {
+                metrics::handles().repeated.increment(1);
+                self.refused.push((ack.delivery_id, ack.token));
+                self.repeat_at
+                    .get_or_insert_with(|| Instant::now() + REPEAT);
+                return;
+            }
+            Ack::Stale => {
+                metrics::handles().stale.increment(1);
+                tracing::warn!(
+                    delivery = %ack.delivery_id,
+                    token = ack.token,
+                    "an attempt ended after its lease; the delivery is attempted again"
+                );
+            }
+            Ack::Done | Ack::Unspecified => {}
+        }
+        outbox.confirmed(ack.delivery_id, ack.token);
+    }
+
+    fn repeat(&mut self) {
+        self.repeat_at = None;
+        for (delivery_id, token) in self.refused.drain(..) {
+            self.worker.crew.outbox.send_again(delivery_id, token);
+        }
+    }
+
+    fn beat(&mut self) {
+        let crew = &self.worker.crew;
+        crew.outbox.heartbeat();
+        crew.pulse.beat(self.lease_time);
+        let idle = crew.live.load().config.idle.0;
+        self.leases.retain(|_, lease| !lease.over_after(idle));
+        metrics::handles().leases.set(self.leases.len() as f64);
+    }
+
+    /// The stop: nothing new is begun, attempts in hand end, connections close.
+    fn leave(&mut self) {
+        let crew = &self.worker.crew;
+        let drain = crew.live.load().config.drain.0;
+        tracing::info!(
+            attempts = crew.tasks.len(),
+            "stopping: finishing attempts in hand"
+        );
+        self.worker.health.not_ready("stopping");
+        crew.outbox.drain();
+        for (_, lease) in self.leases.drain() {
+            lease.change(Phase::Leaving);
+        }
+        crew.tasks.close();
+        self.drain = Some(Instant::now() + drain);
+    }
+
+    /// Nothing is in hand, and nothing is left to confirm.
+    fn is_over(&self) -> bool {
+        let crew = &self.worker.crew;
+        self.drain.is_some() && crew.tasks.is_empty() && crew.outbox.is_settled()
+    }
+
+    /// The drain's time is over.
+    fn give_up(&mut self) -> ControlFlow<End> {
+        let crew = &self.worker.crew;
+        if self.farewell {
+            return ControlFlow::Break(End::Drained);
+        }
+        if crew.abort.is_cancelled() {
+            tracing::warn!("stopped with completions that the queue has not confirmed");
+            return ControlFlow::Break(End::Drained);
+        }
+        tracing::warn!(
+            attempts = crew.tasks.len(),
+            "the drain's time is over; attempts are broken off"
+        );
+        crew.abort.cancel();
+        self.drain = Some(Instant::now() + FAREWELL);
+        ControlFlow::Continue(())
+    }
+}
+
+fn words(error: Status) -> String {
+    format!("{:?}: {}", error.code(), error.message())
+}
