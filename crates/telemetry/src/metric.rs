@@ -105,6 +105,30 @@ pub fn describe(metrics: &'static [MetricInfo]) {
     }
 }
 
+/// A table of metrics as a page shows it, in Markdown.
+#[must_use]
+pub fn markdown(metrics: &[MetricInfo]) -> String {
+    let mut page =
+        String::from("| metric | kind, unit, labels | what it says |\n| --- | --- | --- |\n");
+    for metric in metrics {
+        let labels: Vec<_> = metric.labels.iter().map(|l| format!("`{l}`")).collect();
+        let labels = if labels.is_empty() {
+            String::new()
+        } else {
+            format!("; by {}", labels.join(", "))
+        };
+        page.push_str(&format!(
+            "| `{}`<br>`{}` | {}, {}{labels} | {} |\n",
+            metric.name,
+            metric.prometheus_name(),
+            metric.kind.name(),
+            metric.unit,
+            metric.help.replace('|', "\\|"),
+        ));
+    }
+    page
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,10 @@
+//! One file a verb.
+
+pub(crate) mod bench;
+pub(crate) mod build;
+pub(crate) mod demo;
+pub(crate) mod docs;
+pub(crate) mod e2e;
+pub(crate) mod fuzz;
+pub(crate) mod lint;
+pub(crate) mod test;
