@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
 
-use crate::packages::{CLIENTS, SERVER_PROGRAMS, SERVERS};
+use crate::packages::{CLIENTS, MESSAGES, SERVER_PROGRAMS, SERVERS};
 use crate::shell::{self, exists, run};
 
 /// The folder into which servers are unpacked.
@@ -22,6 +22,7 @@ pub(crate) fn fetch() -> anyhow::Result<()> {
     let servers_are_there = are_unpacked(&folder());
     let mut missing: Vec<String> = CLIENTS
         .iter()
+        .chain(&[MESSAGES])
         .filter(|name| !is_installed(name))
         .map(|name| (*name).to_owned())
         .collect();
@@ -44,6 +45,9 @@ pub(crate) fn fetch() -> anyhow::Result<()> {
     if !servers_are_there {
         missing.extend(libraries()?.into_iter().filter(|name| !is_installed(name)));
     }
+    if let Some(messages) = missing.iter_mut().find(|name| *name == MESSAGES) {
+        *messages = MESSAGES.replace('*', &python_version()?);
+    }
     if !missing.is_empty() {
         install(&missing)?;
     }
@@ -53,12 +57,28 @@ pub(crate) fn fetch() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a package, or one whose name fits, is installed.
 fn is_installed(package: &str) -> bool {
     Command::new("dpkg-query")
-        .args(["--show", "--showformat=${db:Status-Status}", package])
+        .args(["--show", "--showformat=${db:Status-Status}\n", package])
         .stderr(Stdio::null())
         .output()
-        .is_ok_and(|output| output.stdout == b"installed")
+        .is_ok_and(|output| {
+            String::from_utf8_lossy(&output.stdout)
+                .lines()
+                .any(|status| status == "installed")
+        })
+}
+
+/// "11" where `python3` is Python 3.11.
+fn python_version() -> anyhow::Result<String> {
+    let depends = shell::output(Command::new("apt-cache").args(["depends", "python3"]))?;
+    depends
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: python3."))
+        .find(|version| version.bytes().all(|b| b.is_ascii_digit()))
+        .map(str::to_owned)
+        .context("which version python3 is")
 }
 
 fn are_unpacked(folder: &Path) -> bool {

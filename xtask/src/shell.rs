@@ -19,12 +19,18 @@ pub(crate) fn target() -> PathBuf {
         .map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// A program, run at the top of the workspace, with the peers in its environment.
+/// A program, run at the top of the workspace, with the peers in its environment. What is installed
+/// comes before what is unpacked.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
+    let peers = crate::peers::folder();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::split_paths(&path).chain([peers.join("usr/bin")]);
     let mut command = Command::new(program);
-    command
-        .current_dir(root())
-        .env("POSTRIDER_PEERS", crate::peers::folder());
+    command.current_dir(root()).env("POSTRIDER_PEERS", peers);
+    // It cannot be joined only if a folder's name has a colon in it, and then nothing is added.
+    if let Ok(path) = std::env::join_paths(path) {
+        command.env("PATH", path);
+    }
     command
 }
 
