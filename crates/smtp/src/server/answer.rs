@@ -53,6 +53,7 @@ impl Session {
                 }
             }
             (State::VettingMail(envelope), Accept) => {
+                self.counts.mail_refused = false;
                 self.state = State::Transaction(envelope);
                 output.reply(&ok(1, 0, "OK"));
             }

@@ -149,6 +149,9 @@ impl Session {
                 Next::Again
             }
             Err(error) => {
+                if starts_with(line, b"MAIL") && matches!(self.state, State::Ready) {
+                    self.mail_begins();
+                }
                 self.say(&error.reply(), output);
                 Next::Again
             }

@@ -107,8 +107,10 @@ pub(super) struct Counts {
     pub(super) errors: u32,
     pub(super) commands: u32,
     pub(super) auth_failures: u32,
-    /// Recipients of this transaction that came after the limit.
-    pub(super) surplus_recipients: usize,
+    /// The last MAIL was refused: what a client pipelined behind it is refused too.
+    pub(super) mail_refused: bool,
+    /// Refusals since the last MAIL that a well-behaved client may run into.
+    pub(super) spared: usize,
 }
 
 /// What a piece of input led to; becomes an [`Event`] without borrowing the session.
@@ -330,6 +332,17 @@ impl Session {
             if self.counts.errors >= self.config.limits.errors {
                 self.close_for("Too many errors, closing", output);
             }
+        }
+    }
+
+    /// Says a refusal that a well-behaved client may run into when it pipelines: that is no error,
+    /// but not for ever.
+    pub(super) fn say_sparing(&mut self, reply: &Reply, output: &mut Output) {
+        self.counts.spared += 1;
+        if self.counts.spared > self.config.limits.recipients {
+            self.say(reply, output);
+        } else {
+            output.reply(reply);
         }
     }
 

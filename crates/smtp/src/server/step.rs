@@ -43,15 +43,19 @@ impl Session {
             Command::Rcpt(path, parameters) => match self.rcpt(path, parameters) {
                 Ok(()) => return Next::Ask,
                 // Clients may learn about the limit by running into it (RFC 5321 section
-                // 4.5.3.1.10), so it is no error; but not for ever.
-                Err(reply) if reply.code() == 452 && !self.has_too_many_surplus() => {
-                    output.reply(&reply);
+                // 4.5.3.1.10).
+                Err(reply) if reply.code() == 452 || self.counts.mail_refused => {
+                    self.say_sparing(&reply, output);
                     return Next::Again;
                 }
                 Err(reply) => reply,
             },
             Command::Data => match self.content_may_come(Transfer::Data) {
                 Ok(()) => return Next::Ask,
+                Err(reply) if self.counts.mail_refused => {
+                    self.say_sparing(&reply, output);
+                    return Next::Again;
+                }
                 Err(reply) => reply,
             },
             Command::Bdat { size, last } => return self.bdat(size, last),
@@ -103,6 +107,7 @@ impl Session {
         if !matches!(self.state, State::Ready) {
             return Err(bad_order("A transaction is under way already"));
         }
+        self.mail_begins();
         if self.client.is_none() {
             return Err(bad_order("Send EHLO first"));
         }
@@ -120,7 +125,6 @@ impl Session {
         if !is_ascii && !parameters.smtputf8 {
             return Err(never(553, 6, 7, "This address needs SMTPUTF8"));
         }
-        self.counts.surplus_recipients = 0;
         self.state = State::VettingMail(Envelope {
             reverse_path: path,
             parameters,
@@ -129,12 +133,17 @@ impl Session {
         Ok(())
     }
 
+    /// Until it is accepted, MAIL counts as refused.
+    pub(super) fn mail_begins(&mut self) {
+        self.counts.spared = 0;
+        self.counts.mail_refused = true;
+    }
+
     fn rcpt(&mut self, path: ForwardPath, parameters: RcptParameters) -> Result<(), Reply> {
         let State::Transaction(envelope) = &mut self.state else {
             return Err(bad_order("Send MAIL first"));
         };
         if envelope.recipients.len() >= self.config.limits.recipients {
-            self.counts.surplus_recipients += 1;
             let status = EnhancedStatus::transient(5, 3);
             return Err(Reply::new(452, status, "Too many recipients"));
         }
@@ -147,10 +156,6 @@ impl Session {
         };
         self.state = State::VettingRcpt(envelope, Recipient { path, parameters });
         Ok(())
-    }
-
-    fn has_too_many_surplus(&self) -> bool {
-        self.counts.surplus_recipients > self.config.limits.recipients
     }
 
     /// Checks that content may come now, and asks.
