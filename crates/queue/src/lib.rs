@@ -13,6 +13,7 @@
 //! Start reading at [`store::Store`]: its promises are the product.
 
 mod config;
+mod metrics;
 pub mod retry;
 mod service;
 pub mod store;

@@ -1,0 +1,540 @@
+//! The queue in memory, and how records change it. The same functions serve the running store
+//! and the recovery that replays the log, so that both come to the same state.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use hashbrown::HashMap;
+use postrider_protocol::{DeliveryId, Destination, QueueId};
+
+use super::cache::Cache;
+use super::frame::Location;
+use super::leases::Leases;
+use super::message::{
+    Deliveries, Delivery, DeliveryState, Message, Pending, sender_hash, stable_hash,
+};
+use super::record::{Accepted, Change, Completed, Moved, Totals};
+use super::schedule::{Due, Schedule};
+use super::stored::destinations;
+
+/// A message that has ended, until its journey is in the archive.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    pub(super) first: Location,
+    pub(super) last: Location,
+    pub(super) message_id: u64,
+    pub(super) ended_us: u64,
+    /// The number of the record that ended it.
+    pub(super) number: u64,
+    /// The acceptance, if it was in memory anyway.
+    pub(super) record: Option<bytes::Bytes>,
+    /// Its stored body, which may go once the end is durable.
+    pub(super) body: Option<Box<str>>,
+}
+
+/// A completion that was applied, so that a repeated one is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) token: u64,
+    pub(super) number: u32,
+}
+
+/// Completions that are remembered. A worker repeats one within seconds, if at all.
+const REMEMBERED: usize = 50_000;
+
+pub(super) struct State {
+    /// In the order of ids, which is about the order of their acceptance: pages are cheap.
+    pub(super) messages: BTreeMap<u128, Box<Message>>,
+    pub(super) schedule: Schedule,
+    pub(super) leases: Leases,
+    pub(super) totals: Totals,
+    /// Recipients that have not ended.
+    pub(super) open: u64,
+    pub(super) leased: u64,
+    pub(super) held: u64,
+    pub(super) cache: Cache,
+    /// Ended, not yet in the archive.
+    pub(super) ending: HashMap<u128, Ended>,
+    /// Ended since the archive was last told.
+    pub(super) to_archive: Vec<(u128, Ended)>,
+    /// Stored bodies whose message has ended.
+    pub(super) ended_bodies: BTreeSet<String>,
+    /// Live messages by the segment in which they begin: count and bytes.
+    pub(super) segments: BTreeMap<u32, (u64, u64)>,
+    /// The number of the record that is being applied.
+    pub(super) record: u64,
+    applied: HashMap<DeliveryId, Applied>,
+    applied_order: VecDeque<DeliveryId>,
+}
+
+impl State {
+    pub(super) fn new(slots: u32, cache_bytes: usize) -> Self {
+        Self {
+            messages: BTreeMap::new(),
+            schedule: Schedule::new(slots),
+            leases: Leases::default(),
+            totals: Totals::default(),
+            open: 0,
+            leased: 0,
+            held: 0,
+            cache: Cache::new(cache_bytes),
+            ending: HashMap::new(),
+            to_archive: Vec::new(),
+            ended_bodies: BTreeSet::new(),
+            segments: BTreeMap::new(),
+            record: 0,
+            applied: HashMap::new(),
+            applied_order: VecDeque::new(),
+        }
+    }
+
+    /// Adds an accepted message. It is scheduled by [`Self::make_durable`].
+    pub(super) fn accept(&mut self, id: QueueId, accepted: &Accepted, at: Location, len: usize) {
+        let envelope = accepted.message.envelope.as_ref();
+        let recipients = envelope.map_or(&[][..], |envelope| &envelope.recipients);
+        let deliveries = destinations(recipients)
+            .into_iter()
+            .map(|(destination, open)| {
+                self.open += u64::from(open);
+                self.totals.accepted += u64::from(open);
+                let destination = self.schedule.intern(&destination);
+                self.schedule.opened(destination);
+                Delivery {
+                    destination,
+                    open,
+                    attempts: 0,
+                    state: DeliveryState::Waiting,
+                    pending: Pending::Nothing,
+                    bounce: false,
+                    due_us: accepted.accepted_us,
+                    token: 0,
+                    rest: Location::NONE,
+                }
+            })
+            .collect();
+        let message = Message {
+            first: at,
+            last: at,
+            accepted_us: accepted.accepted_us,
+            message_id: message_id_hash(&accepted.message.message_id),
+            sender: sender_hash(envelope.map_or("", |envelope| &envelope.reverse_path)),
+            stored_len: u32::try_from(len).unwrap_or(u32::MAX),
+            body: super::stored::stored_body(&accepted.message).map(Into::into),
+            durable: false,
+            deliveries: Deliveries::new(deliveries),
+        };
+        self.insert(id, message);
+    }
+
+    /// Adds a message in the state that it has; the schedule already counts its open deliveries.
+    pub(super) fn insert(&mut self, id: QueueId, message: Message) {
+        let segment = self.segments.entry(message.first.segment).or_default();
+        segment.0 += 1;
+        segment.1 += u64::from(message.stored_len);
+        self.messages.insert(id.as_u128(), Box::new(message));
+    }
+
+    /// The message's acceptance is durable: its deliveries may be leased. Returns the
+    /// destinations that have a due delivery by it.
+    pub(super) fn make_durable(&mut self, id: u128, now_us: u64, woken: &mut Vec<u32>) {
+        let Some(message) = self.messages.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut message.durable, true) {
+            return;
+        }
+        for (number, delivery) in message.deliveries.as_slice().iter().enumerate() {
+            if delivery.state == DeliveryState::Waiting {
+                let due = Due::new(delivery.due_us, name(id, number));
+                self.schedule.wait(delivery.destination, due);
+                if delivery.due_us <= now_us {
+                    woken.push(delivery.destination);
+                }
+            }
+        }
+    }
+
+    /// Takes back a message whose acceptance was not acknowledged.
+    pub(super) fn withdraw(&mut self, id: u128) {
+        self.totals.accepted -= self.forget(id);
+    }
+
+    /// Drops what is known of a message; returns how many recipients were open.
+    fn forget(&mut self, id: u128) -> u64 {
+        let Some(message) = self.messages.remove(&id) else {
+            return 0;
+        };
+        self.cache.remove(id);
+        let mut open = 0;
+        for (number, delivery) in message.deliveries.as_slice().iter().enumerate() {
+            open += u64::from(delivery.open);
+            self.leave(id, number, delivery);
+            if delivery.state != DeliveryState::Done {
+                self.schedule.ended(delivery.destination);
+            }
+        }
+        self.open -= open;
+        self.uncount(&message);
+        open
+    }
+
+    /// A message was written again as a whole, at `at`.
+    pub(super) fn restore(&mut self, id: QueueId, moved: &Moved, at: Location, len: usize) {
+        let envelope = moved.accepted.message.envelope.as_ref();
+        let recipients = envelope.map_or(&[][..], |envelope| &envelope.recipients);
+        // Intern first, so that no destination is dropped in between.
+        let names = destinations(recipients);
+        let deliveries: Vec<Delivery> = names
+            .iter()
+            .zip(&moved.deliveries)
+            .map(|((name, _), state)| {
+                let open = state.rest.open.len() as u32;
+                let destination = self.schedule.intern(name);
+                if open > 0 {
+                    self.schedule.opened(destination);
+                    self.open += u64::from(open);
+                    self.held += u64::from(state.held);
+                }
+                Delivery {
+                    destination,
+                    open,
+                    attempts: state.attempts,
+                    state: match (open, state.held) {
+                        (0, _) => DeliveryState::Done,
+                        (_, true) => DeliveryState::Held,
+                        (_, false) => DeliveryState::Waiting,
+                    },
+                    pending: Pending::Nothing,
+                    bounce: state.bounce,
+                    due_us: state.due_us,
+                    token: 0,
+                    rest: at,
+                }
+            })
+            .collect();
+        self.forget(id.as_u128());
+        let message = Message {
+            first: at,
+            last: at,
+            accepted_us: moved.accepted.accepted_us,
+            message_id: message_id_hash(&moved.accepted.message.message_id),
+            sender: sender_hash(envelope.map_or("", |envelope| &envelope.reverse_path)),
+            stored_len: u32::try_from(len).unwrap_or(u32::MAX),
+            body: super::stored::stored_body(&moved.accepted.message).map(Into::into),
+            durable: false,
+            deliveries: Deliveries::new(deliveries),
+        };
+        self.insert(id, message);
+        // Its first copy was durable, and is still there until this one is.
+        self.make_durable(id.as_u128(), 0, &mut Vec::new());
+    }
+
+    fn uncount(&mut self, message: &Message) {
+        if let Some(segment) = self.segments.get_mut(&message.first.segment) {
+            segment.0 -= 1;
+            segment.1 -= u64::from(message.stored_len);
+            if segment.0 == 0 {
+                self.segments.remove(&message.first.segment);
+            }
+        }
+    }
+
+    /// Takes a delivery out of what its state counts in.
+    fn leave(&mut self, id: u128, number: usize, delivery: &Delivery) {
+        match delivery.state {
+            DeliveryState::Waiting => self.schedule.unwait(
+                delivery.destination,
+                Due::new(delivery.due_us, name(id, number)),
+            ),
+            DeliveryState::Leased => self.leased -= 1,
+            DeliveryState::Held => self.held -= 1,
+            DeliveryState::Done => {}
+        }
+    }
+
+    /// Puts a delivery into a state that is not `Done`, and counts it there.
+    fn enter(&mut self, delivery_id: DeliveryId, state: DeliveryState, due_us: u64) {
+        let id = delivery_id.queue_id.as_u128();
+        let number = delivery_id.number as usize;
+        let Some((old, durable)) = self.messages.get_mut(&id).and_then(|message| {
+            let durable = message.durable;
+            let delivery = message.deliveries.as_mut_slice().get_mut(number)?;
+            let old = delivery.clone();
+            delivery.state = state;
+            delivery.due_us = due_us;
+            Some((old, durable))
+        }) else {
+            return;
+        };
+        self.leave(id, number, &old);
+        match state {
+            DeliveryState::Waiting if durable => self
+                .schedule
+                .wait(old.destination, Due::new(due_us, delivery_id)),
+            DeliveryState::Leased => self.leased += 1,
+            DeliveryState::Held => self.held += 1,
+            DeliveryState::Waiting | DeliveryState::Done => {}
+        }
+    }
+
+    /// A delivery's recipients have all ended.
+    fn finish(&mut self, delivery_id: DeliveryId) {
+        self.enter(delivery_id, DeliveryState::Done, 0);
+        if let Some(delivery) = self.delivery(delivery_id) {
+            let destination = delivery.destination;
+            self.schedule.ended(destination);
+        }
+    }
+
+    pub(super) fn delivery(&self, id: DeliveryId) -> Option<&Delivery> {
+        let message = self.messages.get(&id.queue_id.as_u128())?;
+        message.deliveries.as_slice().get(id.number as usize)
+    }
+
+    pub(super) fn delivery_mut(&mut self, id: DeliveryId) -> Option<&mut Delivery> {
+        let message = self.messages.get_mut(&id.queue_id.as_u128())?;
+        message
+            .deliveries
+            .as_mut_slice()
+            .get_mut(id.number as usize)
+    }
+
+    /// The name of the destination of a delivery.
+    pub(super) fn destination_of(&self, id: DeliveryId) -> Option<&Destination> {
+        self.schedule.name(self.delivery(id)?.destination)
+    }
+
+    /// A worker got the delivery under a lease.
+    pub(super) fn take(&mut self, id: DeliveryId, token: u64) {
+        let due_us = self.delivery(id).map_or(0, |delivery| delivery.due_us);
+        self.enter(id, DeliveryState::Leased, due_us);
+        if let Some(delivery) = self.delivery_mut(id) {
+            delivery.token = token;
+        }
+    }
+
+    /// A leased delivery was not attempted: it is due again as it was.
+    pub(super) fn untake(&mut self, id: DeliveryId, at_us: u64) {
+        if let Some(delivery) = self.delivery(id)
+            && delivery.state == DeliveryState::Leased
+        {
+            let due_us = delivery.due_us;
+            self.settle(id, due_us, at_us);
+        }
+    }
+
+    /// A delivery whose attempt is over and that has not ended waits again, unless an operator
+    /// wanted something else of it.
+    fn settle(&mut self, id: DeliveryId, due_us: u64, at_us: u64) {
+        let Some(delivery) = self.delivery_mut(id) else {
+            return;
+        };
+        match std::mem::replace(&mut delivery.pending, Pending::Nothing) {
+            Pending::Nothing => self.enter(id, DeliveryState::Waiting, due_us),
+            Pending::Hold => self.enter(id, DeliveryState::Held, due_us),
+            Pending::Bounce => {
+                delivery.bounce = true;
+                self.enter(id, DeliveryState::Waiting, at_us);
+            }
+            Pending::Remove => self.remove(id, at_us),
+        }
+    }
+
+    fn remove(&mut self, id: DeliveryId, at_us: u64) {
+        if let Some(delivery) = self.delivery_mut(id) {
+            let open = u64::from(std::mem::take(&mut delivery.open));
+            self.totals.removed += open;
+            self.open -= open;
+            self.finish(id);
+            self.end_if_done(id.queue_id, at_us);
+        }
+    }
+
+    /// Applies a completion, from the record that is at `at` now. Its DSNs are not added by it.
+    pub(super) fn complete(&mut self, completed: &Completed, at: Location) {
+        let id = DeliveryId::from(completed.delivery);
+        self.link(id.queue_id, at);
+        self.totals.delivered += u64::from(completed.delivered);
+        self.totals.failed += u64::from(completed.failed);
+        self.totals.unknown_outcomes += u64::from(completed.unknown);
+        // In a recovery, the segment in which an ended message began may be gone.
+        let Some(delivery) = self.delivery_mut(id) else {
+            return;
+        };
+        delivery.attempts = completed.number;
+        let open = completed.rest.open.len() as u32;
+        let ended = u64::from(delivery.open.saturating_sub(open));
+        delivery.open = open;
+        delivery.rest = at;
+        self.open -= ended;
+        self.remember(
+            id,
+            Applied {
+                token: completed.token,
+                number: completed.number,
+            },
+        );
+        if open == 0 {
+            self.finish(id);
+            self.end_if_done(id.queue_id, completed.at_us);
+        } else {
+            self.settle(id, completed.due_us, completed.at_us);
+        }
+    }
+
+    /// Applies a change that is not an attempt's outcome, from the record that is at `at` now.
+    pub(super) fn apply(&mut self, id: DeliveryId, change: Change, at: Location, at_us: u64) {
+        self.link(id.queue_id, at);
+        self.totals.unknown_outcomes += u64::from(change == Change::Lapse);
+        let Some(delivery) = self.delivery_mut(id) else {
+            return;
+        };
+        let (state, due_us) = (delivery.state, delivery.due_us);
+        match (change, state) {
+            (Change::Unspecified, _) | (_, DeliveryState::Done) => {}
+            (Change::Retry, DeliveryState::Waiting) => {
+                self.enter(id, DeliveryState::Waiting, at_us.min(due_us));
+            }
+            (Change::Retry, _) => {}
+            (Change::Hold, DeliveryState::Leased) => delivery.pending = Pending::Hold,
+            (Change::Hold, _) => self.enter(id, DeliveryState::Held, due_us),
+            (Change::Release, DeliveryState::Leased) => {
+                if delivery.pending == Pending::Hold {
+                    delivery.pending = Pending::Nothing;
+                }
+            }
+            (Change::Release, DeliveryState::Held) => {
+                self.enter(id, DeliveryState::Waiting, due_us);
+            }
+            (Change::Release, DeliveryState::Waiting) => {}
+            (Change::Remove, DeliveryState::Leased) => delivery.pending = Pending::Remove,
+            (Change::Remove, _) => self.remove(id, at_us),
+            (Change::Bounce, DeliveryState::Leased) => delivery.pending = Pending::Bounce,
+            (Change::Bounce, _) => {
+                delivery.bounce = true;
+                self.enter(id, DeliveryState::Waiting, at_us.min(due_us));
+            }
+            (Change::Lapse, _) => {
+                delivery.attempts += 1;
+                if state == DeliveryState::Leased {
+                    self.settle(id, at_us, at_us);
+                }
+            }
+            (Change::Damaged, _) => self.enter(id, DeliveryState::Held, due_us),
+        }
+    }
+
+    /// After a recovery: recipients that were removed are those that are nowhere else. Their
+    /// number is not in the records, and the segments in which they began may be gone.
+    pub(super) fn balance(&mut self) {
+        let elsewhere = self.open + self.totals.delivered + self.totals.failed;
+        self.totals.removed = self.totals.accepted.saturating_sub(elsewhere);
+    }
+
+    /// The record at `at` is the message's newest.
+    pub(super) fn link(&mut self, id: QueueId, at: Location) {
+        if let Some(message) = self.messages.get_mut(&id.as_u128()) {
+            message.last = at;
+        }
+    }
+
+    fn end_if_done(&mut self, id: QueueId, at_us: u64) {
+        let key = id.as_u128();
+        if !self
+            .messages
+            .get(&key)
+            .is_some_and(|message| message.has_ended())
+        {
+            return;
+        }
+        let Some(message) = self.messages.remove(&key) else {
+            return;
+        };
+        self.uncount(&message);
+        let record = self.cache.get(key).map(|stored| stored.record.clone());
+        self.cache.remove(key);
+        let ended = Ended {
+            first: message.first,
+            last: message.last,
+            message_id: message.message_id,
+            ended_us: at_us,
+            number: self.record,
+            record,
+            body: message.body,
+        };
+        self.ending.insert(key, ended.clone());
+        self.to_archive.push((key, ended));
+    }
+
+    fn remember(&mut self, id: DeliveryId, applied: Applied) {
+        if self.applied.insert(id, applied).is_none() {
+            self.applied_order.push_back(id);
+        }
+        if self.applied_order.len() > REMEMBERED
+            && let Some(oldest) = self.applied_order.pop_front()
+        {
+            self.applied.remove(&oldest);
+        }
+    }
+
+    /// The last completion that was applied to a delivery, if it is not long ago.
+    pub(super) fn applied(&self, id: DeliveryId) -> Option<Applied> {
+        self.applied.get(&id).copied()
+    }
+
+    /// A record of these messages got another place in the log.
+    pub(super) fn relocate(&mut self, ids: &[u128], from: Location, to: Location) {
+        let moved = |place: &mut Location| {
+            if *place == from {
+                *place = to;
+            }
+        };
+        for id in ids {
+            if let Some(message) = self.messages.get_mut(id) {
+                if message.first == from && from.segment != to.segment {
+                    let len = u64::from(message.stored_len);
+                    if let Some(old) = self.segments.get_mut(&from.segment) {
+                        old.0 -= 1;
+                        old.1 -= len;
+                        if old.0 == 0 {
+                            self.segments.remove(&from.segment);
+                        }
+                    }
+                    let new = self.segments.entry(to.segment).or_default();
+                    new.0 += 1;
+                    new.1 += len;
+                }
+                moved(&mut message.first);
+                moved(&mut message.last);
+                for delivery in message.deliveries.as_mut_slice() {
+                    moved(&mut delivery.rest);
+                }
+            }
+            if let Some(ended) = self.ending.get_mut(id) {
+                moved(&mut ended.first);
+                moved(&mut ended.last);
+            }
+            for (ended_id, ended) in &mut self.to_archive {
+                if ended_id == id {
+                    moved(&mut ended.first);
+                    moved(&mut ended.last);
+                }
+            }
+        }
+    }
+}
+
+/// The delivery's name.
+pub(super) fn name(id: u128, number: usize) -> DeliveryId {
+    DeliveryId {
+        queue_id: QueueId::from_u128(id),
+        number: number as u32,
+    }
+}
+
+/// The hash by which a Message-ID is found; 0 if there is none.
+pub(super) fn message_id_hash(message_id: &str) -> u64 {
+    match message_id {
+        "" => 0,
+        some => stable_hash(some.as_bytes()),
+    }
+}

@@ -1,0 +1,7 @@
+//! The embedded store against a real disk: what it promises, after crashes and faults.
+
+mod commits;
+mod faults;
+mod flow;
+mod kit;
+mod recovery;
