@@ -1,6 +1,8 @@
 //! `kill -9` of the process, at random moments, while numbered messages are delivered over gRPC:
 //! each one that was acknowledged is there, whole and once, and nothing unfinished shows.
 
+#![allow(clippy::unwrap_used)] // Outside of #[test] functions clippy does not see that this is a test.
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -3,12 +3,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
 use super::table::{Table, TableError};
+
+/// How long a file must have been left alone that is changed in place.
+const SETTLED: Duration = Duration::from_millis(200);
 
 /// What tells one state of the file from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,20 @@ impl Stamp {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+impl Stamp {
+    /// Whether somebody has just changed the file in place, and so may not be done: half a file
+    /// would be half of the accounts. (A file that replaces the old one was complete before.)
+    fn is_being_written(&self, before: Self) -> bool {
+        let (seconds, nanoseconds) = self.modified;
+        let modified = Duration::new(
+            u64::try_from(seconds).unwrap_or(0),
+            u32::try_from(nanoseconds).unwrap_or(0),
+        );
+        let age = SystemTime::now().duration_since(UNIX_EPOCH + modified);
+        self.inode == before.inode && age.is_ok_and(|age| age < SETTLED)
     }
 }
 
@@ -96,6 +114,11 @@ impl LiveAccounts {
             Err(TryLockError::WouldBlock) => return,
         };
         let path = self.path.display();
+        if let (Ok(Some(now)), Some(before)) = (&stamp, **self.seen.load())
+            && now.is_being_written(before)
+        {
+            return;
+        }
         let stamp = match stamp {
             Ok(stamp) => stamp,
             Err(error) => {
@@ -128,6 +151,13 @@ impl LiveAccounts {
 mod tests {
     use super::*;
 
+    /// As the command line does it.
+    fn replace(path: &Path, text: &str) {
+        let other = path.with_extension("new");
+        fs::write(&other, text).unwrap();
+        fs::rename(other, path).unwrap();
+    }
+
     #[test]
     fn changes_are_seen_at_once() {
         let folder = tempfile::tempdir().unwrap();
@@ -135,9 +165,23 @@ mod tests {
         let accounts = LiveAccounts::open(path.clone()).unwrap();
         assert!(accounts.now().get("a@c.test").is_none());
         for round in 0..20 {
-            fs::write(&path, format!("a@c.test ! x{round}@c.test\n")).unwrap();
+            replace(&path, &format!("a@c.test ! x{round}@c.test\n"));
             assert!(accounts.now().get(&format!("x{round}@c.test")).is_some());
         }
+    }
+
+    #[test]
+    fn half_a_file_is_not_taken_for_a_whole_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("accounts");
+        fs::write(&path, "a@c.test !\nb@c.test !\n").unwrap();
+        let accounts = LiveAccounts::open(path.clone()).unwrap();
+        fs::write(&path, "a@c.test !\n").unwrap();
+        assert!(accounts.now().get("b@c.test").is_some());
+        fs::write(&path, "a@c.test !\nb@c.test !\nc@c.test !\n").unwrap();
+        assert!(accounts.now().get("b@c.test").is_some());
+        std::thread::sleep(SETTLED);
+        assert!(accounts.now().get("c@c.test").is_some());
     }
 
     #[test]
@@ -146,11 +190,11 @@ mod tests {
         let path = folder.path().join("accounts");
         fs::write(&path, "a@c.test !\n").unwrap();
         let accounts = LiveAccounts::open(path.clone()).unwrap();
-        fs::write(&path, "a@c.test\n").unwrap();
+        replace(&path, "a@c.test\n");
         assert!(accounts.now().get("a@c.test").is_some());
         fs::remove_file(&path).unwrap();
         assert!(accounts.now().get("a@c.test").is_some());
-        fs::write(&path, "b@c.test !\n").unwrap();
+        replace(&path, "b@c.test !\n");
         assert!(accounts.now().get("a@c.test").is_none());
         assert!(accounts.now().get("b@c.test").is_some());
     }

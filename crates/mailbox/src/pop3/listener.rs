@@ -84,6 +84,7 @@ impl Pop3 {
     /// command that they are at is done, or at the end of the drain timeout.
     pub async fn serve(self, shutdown: CancellationToken) {
         let sessions = TaskTracker::new();
+        let cut = CancellationToken::new();
         let connections = Arc::new(Connections::default());
         let acceptors = self.listeners.into_iter().map(|(role, listener)| {
             let acceptor = Acceptor {
@@ -93,6 +94,7 @@ impl Pop3 {
                 connections: connections.clone(),
                 sessions: sessions.clone(),
                 stop: shutdown.clone(),
+                cut: cut.clone(),
             };
             acceptor.run(listener)
         });
@@ -103,6 +105,8 @@ impl Pop3 {
         let drain = self.config.load().drain_timeout.0;
         if tokio::time::timeout(drain, sessions.wait()).await.is_err() {
             warn!(sessions = sessions.len(), "POP3 sessions cut off");
+            cut.cancel();
+            sessions.wait().await;
         }
     }
 }
@@ -133,7 +137,10 @@ struct Acceptor {
     config: Arc<ArcSwap<Pop3Config>>,
     connections: Arc<Connections>,
     sessions: TaskTracker,
+    /// Asks sessions to end.
     stop: CancellationToken,
+    /// Ends them.
+    cut: CancellationToken,
 }
 
 impl Acceptor {
@@ -174,9 +181,10 @@ impl Acceptor {
             return;
         }
         let connection = Connection::new(self.shared.clone(), config, client, stream);
-        let (role, stop) = (self.role, self.stop.clone());
+        let (role, stop, cut) = (self.role, self.stop.clone(), self.cut.clone());
         self.sessions.spawn(async move {
-            connection.serve(role, &stop).await;
+            let serving = connection.serve(role, &stop);
+            cut.run_until_cancelled(serving).await;
             drop(place);
         });
     }

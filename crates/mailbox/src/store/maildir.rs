@@ -4,11 +4,13 @@
 //! recipient's `new` by a hard link or a rename, which a reader sees entirely or not at all, and
 //! the `new` folders are synced. Only then is it reported.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use postrider_protocol::DeliveryId;
 use rustix::fs::{CWD, RenameFlags};
@@ -38,6 +40,9 @@ pub(crate) struct Maildirs {
     root: PathBuf,
     directories: DirSync,
     seen: SeenDeliveries,
+    /// Accounts whose folders this process knows to be durable, not only to exist: the process
+    /// that made them may have died before it could sync them.
+    durable: Mutex<HashSet<AccountName>>,
     drafts: AtomicU64,
     metrics: Metrics,
 }
@@ -50,6 +55,7 @@ impl Maildirs {
             root,
             directories: DirSync::default(),
             seen: SeenDeliveries::default(),
+            durable: Mutex::default(),
             drafts: AtomicU64::new(0),
             metrics,
         })
@@ -65,17 +71,22 @@ impl Maildirs {
         self.root.join(name::folder(account))
     }
 
-    /// Makes the account's Maildir, durably.
+    /// Makes the account's Maildir unless it exists, and makes it durable.
     pub(crate) fn create(&self, account: &AccountName) -> io::Result<PathBuf> {
         let maildir = self.folder(account);
         for folder in FOLDERS {
             make_folder(&maildir.join(folder))?;
         }
-        // Root, domain, account: whichever of them is new must not vanish with what it holds.
+        // Account, domain, root: whichever of them is new must not vanish with what it holds.
         for folder in maildir.ancestors().take(3) {
             self.sync_folder(folder)?;
         }
+        self.durable().insert(account.clone());
         Ok(maildir)
+    }
+
+    fn durable(&self) -> MutexGuard<'_, HashSet<AccountName>> {
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a message in the Maildir of the first account where that is possible.
@@ -146,6 +157,10 @@ impl Maildirs {
         file: &str,
     ) -> io::Result<Stored> {
         let maildir = self.folder(account);
+        let durable = self.durable().contains(account);
+        if !durable {
+            self.create(account)?;
+        }
         let target = maildir.join("new").join(file);
         // In this order: a client may move the copy of an earlier try from `new` to `cur` at any
         // moment, and looked for the other way round it could be missed in both.
@@ -157,6 +172,7 @@ impl Maildirs {
         match self.seen.contains(&maildir.join("cur"), stem) {
             Ok(true) => return self.already(&maildir),
             Ok(false) => {}
+            // Somebody has deleted the folder under us.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.create(account)?;
             }

@@ -1,5 +1,7 @@
 //! A mailbox service with POP3 on loopback, and a client that speaks line by line.
 
+#![allow(clippy::unwrap_used)] // Outside of #[test] functions clippy does not see that this is a test.
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
