@@ -62,7 +62,7 @@ pub(crate) enum Read {
 pub(crate) enum HandshakeError {
     /// The client spoke no TLS, or none that we speak.
     Failed(io::Error),
-    /// It took too long.
+    /// It took too long, for the client or for the server that stops.
     TimedOut,
 }
 
@@ -132,14 +132,18 @@ impl Connection {
         let Stream::Plain(stream) = std::mem::replace(&mut self.stream, Stream::Closed) else {
             return Err(HandshakeError::Failed(io::ErrorKind::NotConnected.into()));
         };
-        let handshake = Box::pin(TlsAcceptor::from(config).accept(stream));
-        match timeout(wait, handshake).await {
-            Ok(Ok(stream)) => {
-                self.stream = Stream::Tls(Box::new(stream));
-                Ok(())
-            }
-            Ok(Err(error)) => Err(HandshakeError::Failed(error)),
-            Err(_) => Err(HandshakeError::TimedOut),
+        let handshake = timeout(wait, Box::pin(TlsAcceptor::from(config).accept(stream)));
+        tokio::select! {
+            done = handshake => match done {
+                Ok(Ok(stream)) => {
+                    self.stream = Stream::Tls(Box::new(stream));
+                    Ok(())
+                }
+                Ok(Err(error)) => Err(HandshakeError::Failed(error)),
+                Err(_) => Err(HandshakeError::TimedOut),
+            },
+            // Within a handshake there is no way to say 421.
+            () = self.stop.drained() => Err(HandshakeError::TimedOut),
         }
     }
 

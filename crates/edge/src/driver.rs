@@ -3,8 +3,6 @@
 //! One task a connection. Buffers exist while they are used: a connection that waits for its
 //! next command holds the session's state, the outline of its dialogue, and nothing else.
 
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
@@ -12,137 +10,17 @@ use postrider_smtp::output::Output;
 use postrider_smtp::reply::Reply;
 use postrider_smtp::server::{Event, Session, Transport, Wait};
 use postrider_smtp::status::EnhancedStatus;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tracing::{debug, info};
 
-use crate::admission::Ticket;
 use crate::clerk::Clerk;
-use crate::config::Role;
-use crate::connection::{Connection, HandshakeError, Read};
-use crate::edge::Shared;
-use crate::policy::{Client, ConnectFacts};
-use crate::settings::Settings;
+use crate::connection::{Connection, Read};
+use crate::entrance;
 
 /// A reply buffer of this capacity may stay while a connection is idle: most replies fit, and
 /// none is made anew for each.
 const KEPT: usize = 512;
-/// Serves one connection from its greeting to its end.
-pub(crate) async fn run(shared: Arc<Shared>, role: Role, stream: TcpStream, peer: IpAddr) {
-    let settings = shared.settings();
-    let trusted = settings
-        .config
-        .trusted_networks
-        .iter()
-        .any(|network| network.contains(&peer));
-    let client = Client::new(peer, role, trusted);
-    let ticket = shared.admission.enter(peer);
-    let mut connection = Connection::new(stream, shared.stop.clone());
-    shared.metrics(role).opened();
-    if admit(&settings, &client, &ticket, &mut connection).await {
-        debug!(client = %peer, %role, "connected");
-        // Boxed: what a refused connection never needs.
-        Box::pin(converse(Arc::clone(&shared), settings, client, connection)).await;
-        debug!(client = %peer, %role, "closed");
-    }
-    shared.metrics(role).closed();
-}
-
-/// Asks policy whether the client may connect. One that may not is told so and closed at once,
-/// whatever it does: a flood must not be paid for with waiting tasks.
-async fn admit(
-    settings: &Settings,
-    client: &Client,
-    ticket: &Ticket,
-    connection: &mut Connection,
-) -> bool {
-    let facts = ConnectFacts {
-        client,
-        connections: ticket.connections,
-        connections_of_client: ticket.connections_of_client,
-    };
-    let Err(refusal) = settings.chain.connect(&facts) else {
-        return true;
-    };
-    info!(
-        client = %client.address,
-        role = %client.role,
-        reason = refusal.reason,
-        reply = %refusal.reply,
-        "connection refused"
-    );
-    // Under implicit TLS the reply would cost a handshake.
-    if !client.role.is_implicit_tls() {
-        let mut octets = Vec::new();
-        refusal.reply.write_to(&mut octets);
-        connection.write(&octets, Duration::ZERO).await;
-    }
-    false
-}
-
-async fn converse(
-    shared: Arc<Shared>,
-    settings: Arc<Settings>,
-    client: Client,
-    mut connection: Connection,
-) {
-    let role = client.role;
-    let mut transport = Transport::Plain;
-    if role.is_implicit_tls() {
-        if !handshake(&shared, &settings, &client, &mut connection).await {
-            return;
-        }
-        transport = Transport::Tls;
-    }
-    let mut clerk = Clerk::new(shared, Arc::clone(&settings), client);
-    let mut output = Output::with_outline();
-    if let Some(version) = connection.tls_version() {
-        clerk.tls_established(version);
-        output.outline.note(&format!("{version} established"));
-    }
-    let now = Instant::now();
-    let mut driver = Driver {
-        session: Session::new(settings.session(role), transport),
-        output,
-        input: BytesMut::new(),
-        clerk,
-        connection,
-        opened: now,
-        progress: now,
-        draining: false,
-    };
-    let linger = driver.drive().await;
-    driver.clerk.abandon();
-    if linger {
-        driver.connection.close().await;
-    }
-}
-
-async fn handshake(
-    shared: &Shared,
-    settings: &Settings,
-    client: &Client,
-    connection: &mut Connection,
-) -> bool {
-    let config = shared.certificate.server_config();
-    let wait = settings.config.timeouts.tls_handshake.0;
-    let (outcome, done) = match connection.start_tls(config, wait).await {
-        Ok(()) => ("established", true),
-        Err(HandshakeError::Failed(error)) => {
-            debug!(client = %client.address, %error, "TLS handshake failed");
-            ("failed", false)
-        }
-        Err(HandshakeError::TimedOut) => {
-            debug!(client = %client.address, "TLS handshake took too long");
-            ("timeout", false)
-        }
-    };
-    shared.metrics(client.role).handshake(outcome);
-    done
-}
-
 /// One session with its socket.
-struct Driver {
+pub(crate) struct Driver {
     session: Session,
     output: Output,
     /// Octets that the session has not consumed.
@@ -167,14 +45,40 @@ enum Next {
 }
 
 impl Driver {
-    /// Drives the session to its end. Returns whether the connection is still worth a clean end.
-    async fn drive(&mut self) -> bool {
-        loop {
+    /// A session on a connection that was admitted; under implicit TLS after the handshake.
+    pub(crate) fn new(clerk: Clerk, connection: Connection) -> Self {
+        let transport = match connection.tls_version() {
+            Some(_) => Transport::Tls,
+            None => Transport::Plain,
+        };
+        let config = clerk.settings.session(clerk.client.role);
+        let now = Instant::now();
+        let mut driver = Self {
+            session: Session::new(config, transport),
+            output: Output::with_outline(),
+            input: BytesMut::new(),
+            clerk,
+            connection,
+            opened: now,
+            progress: now,
+            draining: false,
+        };
+        driver.note_tls();
+        driver
+    }
+
+    /// Drives the session to its end, and closes the connection.
+    pub(crate) async fn drive(mut self) {
+        let worth_a_farewell = loop {
             match self.step().await {
                 Next::Go => {}
-                Next::Close => return self.flush().await,
-                Next::Drop => return false,
+                Next::Close => break self.flush().await,
+                Next::Drop => break false,
             }
+        };
+        self.clerk.abandon();
+        if worth_a_farewell {
+            self.connection.close().await;
         }
     }
 
@@ -192,6 +96,7 @@ impl Driver {
                 if self.clerk.is_full() {
                     self.clerk.flow().await;
                 }
+                self.progress = Instant::now();
                 return Next::Go;
             }
             Event::Ask(question) => {
@@ -225,6 +130,8 @@ impl Driver {
             if self.draining || self.clerk.shared.stop.has_begun() {
                 return self.say_goodbye();
             }
+        } else if self.clerk.shared.stop.has_drained() {
+            return self.say_goodbye();
         }
         if self.input.is_empty() {
             self.input = BytesMut::new();
@@ -291,24 +198,29 @@ impl Driver {
         }
         // Whatever came in clear behind the command could be anybody's (RFC 3207 section 6).
         self.input = BytesMut::new();
-        let established = Box::pin(handshake(
+        let established = Box::pin(entrance::handshake(
             &self.clerk.shared,
             &self.clerk.settings,
             &self.clerk.client,
             &mut self.connection,
         ))
         .await;
-        let Some(version) = self.connection.tls_version().filter(|_| established) else {
+        if !established {
             return Next::Drop;
-        };
-        self.clerk.tls_established(version);
-        self.output.outline.note(&format!("{version} established"));
+        }
+        self.note_tls();
         self.progress = Instant::now();
-        self.output
-            .outline
-            .stamp(micros(self.progress - self.opened));
         self.session.tls_established(&mut self.output);
         Next::Go
+    }
+
+    /// The connection may be under TLS now.
+    fn note_tls(&mut self) {
+        if let Some(version) = self.connection.tls_version() {
+            self.clerk.tls_established(version);
+            self.output.outline.note(&format!("{version} established"));
+            self.output.outline.stamp(micros(self.opened.elapsed()));
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::admission::Admission;
 use crate::config::{EdgeConfig, Role};
 use crate::domains::Domains;
-use crate::driver;
+use crate::entrance;
 use crate::listener;
 use crate::metrics::{METRICS, RoleMetrics};
 use crate::settings::Settings;
@@ -159,7 +159,7 @@ impl Edge {
 async fn accept(shared: Arc<Shared>, role: Role, listener: TcpListener, sessions: TaskTracker) {
     loop {
         let (stream, peer) = listener::accept(&listener).await;
-        sessions.spawn(driver::run(Arc::clone(&shared), role, stream, peer));
+        sessions.spawn(entrance::run(Arc::clone(&shared), role, stream, peer));
     }
 }
 

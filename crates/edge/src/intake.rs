@@ -166,22 +166,19 @@ impl Intake {
         queue: &Arc<dyn Queue>,
         wait: Duration,
     ) -> Result<Body, Status> {
-        match self.state {
-            State::Headers | State::Body | State::Refused if self.held.len() <= self.limit() => {
-                Ok(inline(self.held.freeze()))
+        let flowing = match self.state {
+            // What was added in front does not make inline content large.
+            State::Body if self.held.len() <= self.bounds.inline + self.room => {
+                return Ok(inline(self.held.freeze()));
             }
-            State::Headers | State::Body | State::Refused => {
-                let upload = Upload::start(Arc::clone(queue));
-                stored(upload, self.held.freeze(), wait).await
+            State::Body => Upload::start(Arc::clone(queue)),
+            State::Flowing(upload) => upload,
+            State::Failed(status) => return Err(status),
+            State::Headers | State::Refused => {
+                return Err(Status::internal("content was not judged, or was refused"));
             }
-            State::Flowing(upload) => stored(upload, self.held.freeze(), wait).await,
-            State::Failed(status) => Err(status),
-        }
-    }
-
-    /// What may go inline: the bound, and the fields that were added.
-    fn limit(&self) -> usize {
-        self.bounds.inline + self.room
+        };
+        stored(flowing, self.held.freeze(), wait).await
     }
 }
 

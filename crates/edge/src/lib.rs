@@ -14,8 +14,8 @@
 //! becomes of a message that has arrived whole.
 //!
 //! Start reading at [`Edge`] (`edge.rs`): listeners and drain. A connection's life is
-//! `driver.rs`; what the session asks is answered in `clerk.rs`; a message's end is
-//! `receive.rs`. "May they?" is always `policy/`.
+//! `entrance.rs`, then `driver.rs`; what the session asks is answered in `clerk/`; a message's end
+//! is `receive.rs`. "May they?" is always `policy/`.
 
 mod admission;
 mod clerk;
@@ -26,6 +26,7 @@ mod domains;
 mod driver;
 mod edge;
 mod enqueue;
+mod entrance;
 mod headers;
 mod intake;
 mod listener;

@@ -25,6 +25,11 @@ impl Stop {
         self.begun.is_cancelled()
     }
 
+    /// Whether the drain has ended.
+    pub(crate) fn has_drained(&self) -> bool {
+        self.drained.is_cancelled()
+    }
+
     /// Waits until it begins.
     pub(crate) fn begun(&self) -> WaitForCancellationFutureOwned {
         self.begun.clone().cancelled_owned()

@@ -24,6 +24,8 @@ const WAITING: usize = 2;
 pub(crate) struct Upload {
     chunks: mpsc::Sender<Piece>,
     task: JoinHandle<Result<PutBodyResponse, Status>>,
+    /// Octets handed on.
+    sent: u64,
 }
 
 enum Piece {
@@ -45,7 +47,11 @@ impl Upload {
             }
         });
         let task = tokio::spawn(async move { queue.put_body(body.boxed()).await });
-        Self { chunks, task }
+        Self {
+            chunks,
+            task,
+            sent: 0,
+        }
     }
 
     /// Hands on one chunk, and waits while the store is behind.
@@ -53,6 +59,7 @@ impl Upload {
     /// # Errors
     /// The store has failed or is too slow.
     pub(crate) async fn send(&mut self, data: Bytes, wait: Duration) -> Result<(), Status> {
+        self.sent += data.len() as u64;
         self.put(Piece::Data(data), wait).await
     }
 
@@ -62,33 +69,42 @@ impl Upload {
     /// The store has failed or is too slow.
     pub(crate) async fn finish(mut self, wait: Duration) -> Result<PutBodyResponse, Status> {
         self.put(Piece::End, wait).await?;
-        match timeout(wait, &mut self.task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Status::internal("storing the body was given up")),
-            Err(_) => {
-                self.task.abort();
-                Err(Status::deadline_exceeded("storing the body took too long"))
-            }
+        let Ok(ended) = timeout(wait, &mut self.task).await else {
+            self.task.abort();
+            return Err(Status::deadline_exceeded("storing the body took too long"));
+        };
+        let stored = ended.map_err(|_| given_up())??;
+        if stored.size != self.sent {
+            return Err(Status::data_loss(format!(
+                "{} octets were sent and {} stored",
+                self.sent, stored.size
+            )));
         }
+        Ok(stored)
     }
 
     async fn put(&mut self, piece: Piece, wait: Duration) -> Result<(), Status> {
-        match timeout(wait, self.chunks.send(piece)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(self.why().await),
+        let handed_on = async {
+            match self.chunks.send(piece).await {
+                Ok(()) => Ok(()),
+                // The store has stopped listening, and the task says why.
+                Err(_) => Err(match (&mut self.task).await {
+                    Ok(Err(status)) => status,
+                    Ok(Ok(_)) => Status::internal("the store ended the body early"),
+                    Err(_) => given_up(),
+                }),
+            }
+        };
+        match timeout(wait, handed_on).await {
+            Ok(result) => result,
             Err(_) => {
                 self.task.abort();
                 Err(Status::deadline_exceeded("the store is too slow"))
             }
         }
     }
+}
 
-    /// Why the store has stopped listening.
-    async fn why(&mut self) -> Status {
-        match (&mut self.task).await {
-            Ok(Err(status)) => status,
-            Ok(Ok(_)) => Status::internal("the store ended the body early"),
-            Err(_) => Status::internal("storing the body was given up"),
-        }
-    }
+fn given_up() -> Status {
+    Status::internal("storing the body was given up")
 }

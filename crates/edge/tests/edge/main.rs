@@ -4,6 +4,9 @@
 //! `support/directory.rs`): they show what the edge asks of them and can fail on demand. The
 //! real ones are met in the workspace's own tests.
 
+// Helpers of tests may fail like tests.
+#![allow(clippy::unwrap_used)]
+
 mod auth;
 mod content;
 mod drain;

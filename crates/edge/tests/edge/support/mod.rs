@@ -75,7 +75,6 @@ impl World {
             hostname: "mx.here.test".to_owned(),
             domains: vec!["here.test".to_owned()],
             data_dir: data.path().to_owned(),
-            ..ServerConfig::default()
         };
         let edge = Edge::bind(
             &server,

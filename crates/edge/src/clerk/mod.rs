@@ -4,34 +4,26 @@
 //! What the clerk keeps is what the answers need: who the client is, and the transaction under
 //! way.
 
+mod auth;
+mod content;
+
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use postrider_smtp::address::{Address as SmtpAddress, ReversePath};
-use postrider_smtp::credentials::Credentials;
 use postrider_smtp::envelope::{Envelope, MailParameters, Recipient};
 use postrider_smtp::outline::Outline;
 use postrider_smtp::reply::Reply;
 use postrider_smtp::server::{Answer, DropReason, Question};
 use postrider_smtp::status::EnhancedStatus;
-use tokio::time::{Instant, sleep};
-use tracing::{debug, info};
+use tracing::info;
 
-use crate::directory::{self, Access};
+use crate::directory;
 use crate::edge::Shared;
-use crate::headers::{self, Headers};
-use crate::intake::{Intake, Progress};
-use crate::metrics::{self, Outcome, RoleMetrics};
-use crate::policy::{
-    Address, Client, ContentFacts, Decision, MailFacts, RcptFacts, Refusal, SessionFacts,
-};
+use crate::metrics::{Outcome, RoleMetrics};
+use crate::policy::{Address, Client, Decision, MailFacts, RcptFacts, Refusal, SessionFacts};
 use crate::receive;
 use crate::settings::Settings;
-use crate::transaction::{Arrival, Transaction};
-
-/// Wait before a failed authentication is answered, times the number of failures so far: nobody
-/// notices at a slip, and guessing takes forever.
-const AUTH_DELAY: Duration = Duration::from_millis(500);
+use crate::transaction::Transaction;
 
 /// Answers the questions of one session.
 pub(crate) struct Clerk {
@@ -117,35 +109,6 @@ impl Clerk {
         self.settle(self.settings.chain.hello(&self.facts()), "EHLO", outline)
     }
 
-    async fn authenticate(&mut self, credentials: &Credentials) -> Answer {
-        let shared = Arc::clone(&self.shared);
-        let wait = self.settings.config.timeouts.lookup.0;
-        let client = self.client.address;
-        match directory::authenticate(&shared.directory, credentials, client, wait).await {
-            Access::Granted(account) => {
-                metrics::authenticated("granted");
-                debug!(%client, account, "authenticated");
-                self.account = Some(account);
-                Answer::Authenticated
-            }
-            Access::Denied => {
-                metrics::authenticated("denied");
-                info!(%client, role = %self.client.role, "authentication failed");
-                self.auth_failures += 1;
-                sleep(AUTH_DELAY * self.auth_failures).await;
-                Answer::Denied
-            }
-            Access::Unknown => {
-                metrics::authenticated("unavailable");
-                Answer::Refuse(Reply::new(
-                    454,
-                    EnhancedStatus::transient(7, 0),
-                    "Cannot authenticate you now, try again later",
-                ))
-            }
-        }
-    }
-
     fn mail(
         &mut self,
         reverse_path: &ReversePath,
@@ -191,114 +154,6 @@ impl Clerk {
         self.settle(decision, "RCPT", outline)
     }
 
-    /// Content is about to come.
-    fn content(&mut self, envelope: &Envelope) -> Answer {
-        let Some(mut transaction) = self.transaction.take() else {
-            return temporary_failure();
-        };
-        let mut received = String::with_capacity(512);
-        headers::received(
-            &self.trace_line(&transaction, envelope, SystemTime::now()),
-            &mut received,
-        );
-        let room = received.len() + self.completion_room();
-        transaction.content = Some(Arrival {
-            began: Instant::now(),
-            intake: Intake::new(self.settings.bounds(), room, transaction.expected),
-            received,
-            message_id: String::new(),
-        });
-        self.transaction = Some(transaction);
-        Answer::Accept
-    }
-
-    /// Takes a piece of content. What it leads to is told at the end of the content.
-    pub(crate) fn piece(&mut self, piece: &[u8], outline: &mut Outline) {
-        let Some(transaction) = &mut self.transaction else {
-            return;
-        };
-        let Some(arrival) = &mut transaction.content else {
-            return;
-        };
-        match arrival.intake.push(piece) {
-            Progress::More => {}
-            Progress::Headers(headers) => self.judge(headers, outline),
-            Progress::HeadersTooLarge => self.refuse_content(Reply::new(
-                552,
-                EnhancedStatus::permanent(3, 4),
-                "Header section is too large",
-            )),
-        }
-    }
-
-    /// Moves content on into the body store, if there is more than should be held. Waits while
-    /// the store is behind, and with it the client.
-    pub(crate) async fn flow(&mut self) {
-        let wait = self.settings.config.timeouts.enqueue.0;
-        if let Some(transaction) = &mut self.transaction
-            && let Some(arrival) = &mut transaction.content
-            && arrival.intake.is_full()
-        {
-            arrival.intake.flow(&self.shared.queue, wait).await;
-        }
-    }
-
-    /// Since when content arrives.
-    pub(crate) fn content_began(&self) -> Option<Instant> {
-        let transaction = self.transaction.as_ref()?;
-        transaction.content.as_ref().map(|arrival| arrival.began)
-    }
-
-    /// Whether [`Clerk::flow`] has something to do.
-    pub(crate) fn is_full(&self) -> bool {
-        self.transaction
-            .as_ref()
-            .and_then(|transaction| transaction.content.as_ref())
-            .is_some_and(|arrival| arrival.intake.is_full())
-    }
-
-    /// The header section is known: asks policy, and writes what stands above it.
-    pub(crate) fn judge(&mut self, headers: Headers, outline: &mut Outline) {
-        let facts = ContentFacts {
-            session: self.facts(),
-            hops: headers.hops,
-        };
-        match self.settle(self.settings.chain.content(&facts), "content", outline) {
-            Answer::Refuse(reply) | Answer::RefuseAndClose(reply) => self.refuse_content(reply),
-            _ => self.begin_body(headers),
-        }
-    }
-
-    fn begin_body(&mut self, headers: Headers) {
-        let complete = self.client.role.is_submission();
-        let Some(transaction) = &mut self.transaction else {
-            return;
-        };
-        let id = transaction.id;
-        let Some(arrival) = &mut transaction.content else {
-            return;
-        };
-        let mut prefix = std::mem::take(&mut arrival.received);
-        let made = complete.then(|| {
-            let now = SystemTime::now();
-            headers::complete(&headers, id, &self.shared.hostname, now, &mut prefix)
-        });
-        if !headers.ends_properly {
-            prefix.push_str("\r\n");
-        }
-        arrival.message_id = made.flatten().unwrap_or(headers.message_id);
-        arrival.intake.begin_body(prefix.as_bytes());
-    }
-
-    fn refuse_content(&mut self, reply: Reply) {
-        if let Some(transaction) = &mut self.transaction {
-            if let Some(arrival) = &mut transaction.content {
-                arrival.intake.refuse();
-            }
-            transaction.refusal = Some(reply);
-        }
-    }
-
     /// The session refuses the content, or the client gave it up: lets go of it.
     pub(crate) fn drop_content(&mut self, why: DropReason) {
         self.end(match why {
@@ -321,41 +176,6 @@ impl Clerk {
             });
             self.metrics()
                 .transaction(outcome, transaction.began.elapsed());
-        }
-    }
-
-    /// Octets that [`headers::complete`] and a missing empty line may need.
-    fn completion_room(&self) -> usize {
-        let completion = if self.client.role.is_submission() {
-            headers::completion_room(&self.shared.hostname)
-        } else {
-            0
-        };
-        completion + "\r\n".len()
-    }
-
-    fn trace_line<'a>(
-        &'a self,
-        transaction: &Transaction,
-        envelope: &'a Envelope,
-        now: SystemTime,
-    ) -> headers::Received<'a> {
-        headers::Received {
-            hello: &self.hello,
-            client: self.client.address,
-            hostname: &self.shared.hostname,
-            with: headers::Protocol {
-                extended: self.extended,
-                encrypted: self.tls.is_some(),
-                authenticated: self.account.is_some(),
-                utf8: envelope.parameters.smtputf8,
-            },
-            id: transaction.id,
-            recipient: match envelope.recipients.as_slice() {
-                [only] => Some(only.path.as_str()),
-                _ => None,
-            },
-            now,
         }
     }
 
