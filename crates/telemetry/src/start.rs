@@ -9,7 +9,9 @@ use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{BatchSpanProcessor, Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider,
+};
 use tokio::task::JoinHandle;
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -24,6 +26,13 @@ const UPKEEP: Duration = Duration::from_secs(5);
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long one export may take before its spans are given up.
 const EXPORT: Duration = Duration::from_secs(10);
+
+/// Ended spans that may wait for a slow collector; more are dropped, and mail goes on. Some ten seconds
+/// of a busy server.
+const WAITING_SPANS: usize = 1 << 16;
+/// Spans in one export, and how long the first of them waits at most.
+const BATCH: usize = 2048;
+const DELAY: Duration = Duration::from_secs(1);
 
 /// Keeps telemetry going. When it is dropped, what waits is sent and the listeners are closed.
 pub struct Telemetry {
@@ -117,7 +126,14 @@ fn exporter(service: &str, endpoint: &str, ratio: f64) -> anyhow::Result<Sink> {
             ),
         ])
         .build();
-    let processor = BatchSpanProcessor::builder(exporter).build();
+    let batches = BatchConfigBuilder::default()
+        .with_max_queue_size(WAITING_SPANS)
+        .with_max_export_batch_size(BATCH)
+        .with_scheduled_delay(DELAY)
+        .build();
+    let processor = BatchSpanProcessor::builder(exporter)
+        .with_batch_config(batches)
+        .build();
     Ok(Sink::new(processor, &resource, ratio))
 }
 

@@ -14,7 +14,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use super::config::ServicesConfig;
 use super::error::SetupError;
-use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, deadline, trace};
+use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, deadline, metrics, trace};
 
 /// A connection to another service. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
@@ -77,11 +77,13 @@ impl Link {
         loop {
             match call().await {
                 Err(status) if was_not_reached(&status) && Instant::now() + wait < give_up => {
+                    metrics::retry(self.name);
                     tracing::debug!(service = self.name, error = %status, "not reached yet");
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(deadline::LONGEST_RETRY);
                 }
                 Err(status) if was_not_reached(&status) => {
+                    metrics::unreachable(self.name);
                     tracing::warn!(service = self.name, error = %status, "not reached");
                     return Err(Status::unavailable(format!(
                         "the service {} cannot be reached",

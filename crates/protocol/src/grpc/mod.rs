@@ -16,6 +16,7 @@ mod directory;
 mod error;
 mod link;
 mod mailbox;
+pub mod metrics;
 mod queue;
 mod server;
 mod trace;

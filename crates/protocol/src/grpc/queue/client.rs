@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use super::batch::{Batcher, Carrier};
 use crate::api::{BodyStream, Queue, Result};
 use crate::grpc::link::Link;
-use crate::grpc::{MAX_MESSAGE, body, deadline};
+use crate::grpc::{MAX_MESSAGE, body, deadline, metrics};
 use crate::queue_v1::queue_client::QueueClient as Stub;
 use crate::queue_v1::{
     BodyChunk, EnqueueRequest, EnqueueResult, GetBodyRequest, NewMessage, PutBodyResponse,
@@ -51,6 +51,7 @@ struct Wire(Link);
 #[async_trait]
 impl Carrier for Wire {
     async fn carry(&self, messages: Vec<NewMessage>) -> Result<Vec<EnqueueResult>> {
+        metrics::batch(messages.len());
         let request = EnqueueRequest { messages };
         // To clone a request copies no content. It may arrive twice: ids make it one.
         let response = self
