@@ -1,6 +1,6 @@
 //! What one lock guards: the log's end and the queue in memory, which change together.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
@@ -123,27 +123,10 @@ impl Shared {
     /// Which of these stored bodies a queued message names. The lock is held for a stride of
     /// messages at a time.
     pub(super) fn bodies_in_use(&self, names: Vec<String>) -> Vec<String> {
-        let asked: BTreeSet<String> = names.into_iter().collect();
-        let mut used = BTreeSet::new();
-        let mut from = 0;
-        loop {
-            let core = self.lock();
-            let mut last = None;
-            for (id, message) in core.state.messages.range(from..).take(8192) {
-                last = Some(*id);
-                used.extend(
-                    message
-                        .body
-                        .as_deref()
-                        .and_then(|name| asked.get(name))
-                        .cloned(),
-                );
-            }
-            match last.and_then(|last| last.checked_add(1)) {
-                Some(next) => from = next,
-                None => return used.into_iter().collect(),
-            }
-        }
+        let core = self.lock();
+        let used = names.into_iter();
+        used.filter(|name| core.state.bodies.contains_key(name.as_str()))
+            .collect()
     }
 
     /// Tells those who follow journeys.

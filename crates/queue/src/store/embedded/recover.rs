@@ -71,9 +71,8 @@ pub(super) fn recover(dir: &Path, state: State, archived: u64) -> io::Result<Rec
     }
     let mut state = replay.state;
     state.balance();
-    for (_, ended) in &state.to_archive {
-        let body = ended.body.as_deref().map(str::to_owned);
-        state.ended_bodies.extend(body);
+    for (_, ended) in state.to_archive.clone() {
+        state.end_body(ended.body.as_deref());
     }
     state
         .to_archive

@@ -240,9 +240,13 @@ impl Schedule {
 
     /// Destinations whose first waiting delivery became due after `since_us`.
     pub(super) fn became_due(&self, since_us: u64, now_us: u64) -> impl Iterator<Item = u32> + '_ {
-        self.timers
-            .range((since_us.saturating_add(1), 0)..=(now_us, u32::MAX))
-            .map(|(_, index)| *index)
+        // No time may have passed, and a range must not end before it starts.
+        let passed = since_us < now_us;
+        let timers = passed.then(|| {
+            self.timers
+                .range((since_us.saturating_add(1), 0)..=(now_us, u32::MAX))
+        });
+        timers.into_iter().flatten().map(|(_, index)| *index)
     }
 
     /// When a destination next gets its first due delivery.

@@ -56,7 +56,9 @@ pub(super) struct State {
     pub(super) ending: HashMap<u128, Ended>,
     /// Ended since the archive was last told.
     pub(super) to_archive: Vec<(u128, Ended)>,
-    /// Stored bodies whose message has ended.
+    /// Stored bodies of messages that have not ended, and of how many.
+    pub(super) bodies: HashMap<Box<str>, u32>,
+    /// Stored bodies whose last message has ended.
     pub(super) ended_bodies: BTreeSet<String>,
     /// Live messages by the segment in which they begin: count and bytes.
     pub(super) segments: BTreeMap<u32, (u64, u64)>,
@@ -79,6 +81,7 @@ impl State {
             cache: Cache::new(cache_bytes),
             ending: HashMap::new(),
             to_archive: Vec::new(),
+            bodies: HashMap::new(),
             ended_bodies: BTreeSet::new(),
             segments: BTreeMap::new(),
             record: 0,
@@ -130,6 +133,10 @@ impl State {
         let segment = self.segments.entry(message.first.segment).or_default();
         segment.0 += 1;
         segment.1 += u64::from(message.stored_len);
+        if let Some(body) = &message.body {
+            *self.bodies.entry(body.clone()).or_default() += 1;
+            self.ended_bodies.remove(body.as_ref());
+        }
         self.messages.insert(id.as_u128(), Box::new(message));
     }
 
@@ -229,6 +236,14 @@ impl State {
     }
 
     fn uncount(&mut self, message: &Message) {
+        if let Some(body) = &message.body
+            && let Some(messages) = self.bodies.get_mut(body)
+        {
+            *messages -= 1;
+            if *messages == 0 {
+                self.bodies.remove(body);
+            }
+        }
         if let Some(segment) = self.segments.get_mut(&message.first.segment) {
             segment.0 -= 1;
             segment.1 -= u64::from(message.stored_len);
@@ -463,6 +478,15 @@ impl State {
         };
         self.ending.insert(key, ended.clone());
         self.to_archive.push((key, ended));
+    }
+
+    /// The body of a message whose end is durable may be deleted, unless another message has it too.
+    pub(super) fn end_body(&mut self, body: Option<&str>) {
+        if let Some(body) = body
+            && !self.bodies.contains_key(body)
+        {
+            self.ended_bodies.insert(body.to_owned());
+        }
     }
 
     fn remember(&mut self, id: DeliveryId, applied: Applied) {
