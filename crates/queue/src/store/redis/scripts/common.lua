@@ -49,6 +49,7 @@ local function file(dest)
   end
   head = tonumber(head)
   if head <= now then
+    call('ZREM', K .. 'later', dest)
     return true
   end
   local first = call('ZRANGE', K .. 'later', 0, 0, 'WITHSCORES')[2]
