@@ -12,11 +12,15 @@
 //!
 //! Start reading at [`store::Store`]: its promises are the product.
 
+mod admin;
+mod bodies;
 mod config;
-mod metrics;
+mod dispatch;
+pub mod metrics;
 pub mod retry;
 mod service;
 pub mod store;
+mod validate;
 
 pub use config::{
     BodiesConfig, EmbeddedConfig, JourneysConfig, QueueConfig, RetryConfig, StoreKind,

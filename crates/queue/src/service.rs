@@ -1,31 +1,277 @@
-//! The queue as a service: checks what comes in, and answers.
+//! The queue as a service: opens the store, checks what comes in, and answers.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use postrider_config::ServerConfig;
+use postrider_protocol::api::{self, BodyStream, Queue};
+use postrider_protocol::queue_v1::enqueue_result::Status as Stored;
+use postrider_protocol::queue_v1::{
+    EnqueueResult, NewMessage, PutBodyResponse, QueueFrame, WorkerFrame, body,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::config::QueueConfig;
+use crate::bodies::Bodies;
+use crate::config::{QueueConfig, StoreKind};
+use crate::dispatch::{DispatchSettings, Dispatcher};
+use crate::metrics;
+use crate::store::embedded::{EmbeddedSettings, EmbeddedStore};
+use crate::store::redis::RedisStore;
+use crate::store::{Enqueued, Store, StoreError, StoreSettings};
+use crate::validate;
 
-/// The queue over a store: implements `api::Queue` and `api::QueueAdmin`.
-#[derive(Debug)]
+/// Between looks at ended bodies, while there are some, and at what is queued, for the metrics.
+const TIDY: Duration = Duration::from_secs(5);
+/// Between sweeps for bodies that no message names.
+const SWEEP: Duration = Duration::from_secs(900);
+/// Messages of one request.
+const MOST_MESSAGES: usize = 10_000;
+
+/// The queue over a store: implements [`Queue`] and `api::QueueAdmin`.
 pub struct QueueService {
-    _config: QueueConfig,
+    pub(crate) store: Arc<dyn Store>,
+    bodies: Bodies,
+    threshold: usize,
+    dispatcher: Dispatcher,
 }
 
 impl QueueService {
     /// Opens the configured store, and recovers what an unclean end left.
     ///
     /// # Errors
-    /// The store is not reachable, is in use, or cannot keep what it would have to promise.
-    pub async fn open(_server: &ServerConfig, config: QueueConfig) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self { _config: config }))
+    /// The settings make no sense, or the store is not reachable, is in use, or cannot keep what
+    /// it would have to promise.
+    pub async fn open(server: &ServerConfig, config: QueueConfig) -> anyhow::Result<Arc<Self>> {
+        let problems = config.validate();
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
+        let settings = StoreSettings {
+            lease: config.lease.0,
+            slots_per_destination: config.slots_per_destination,
+            lifetime: config.lifetime.0,
+            journey_retention: config.journeys.keep.0,
+            instance: format!("queue@{}", server.hostname),
+        };
+        let store: Arc<dyn Store> = match config.store {
+            StoreKind::Embedded => {
+                let embedded = embedded_settings(&server.data_dir, &config);
+                Arc::new(EmbeddedStore::open(embedded, settings).await?)
+            }
+            StoreKind::Redis => RedisStore::open(&config.redis, settings).await?,
+        };
+        let dir = or_default(&config.bodies.dir, &server.data_dir, "bodies");
+        Self::over(store, &dir, &config, &server.hostname)
     }
 
-    /// Runs until told to stop: leases that expire, bodies that nobody names any more. Returns
-    /// when what was under way is durable.
+    /// The service over a store that is open, with stored bodies in a folder.
+    ///
+    /// # Errors
+    /// The folder cannot be used.
+    pub fn over(
+        store: Arc<dyn Store>,
+        bodies_dir: &Path,
+        config: &QueueConfig,
+        hostname: &str,
+    ) -> anyhow::Result<Arc<Self>> {
+        let dispatch = DispatchSettings {
+            instance: format!("queue@{hostname}"),
+            lease: config.lease.0,
+            slots_per_destination: config.slots_per_destination,
+            prefetch_per_slot: config.prefetch_per_slot,
+            retry: config.retry.schedule(),
+        };
+        postrider_telemetry::metric::describe(metrics::METRICS);
+        Ok(Arc::new(Self {
+            bodies: Bodies::in_dir(bodies_dir)?,
+            threshold: usize::try_from(config.bodies.threshold.0)
+                .unwrap_or(usize::MAX)
+                .min(validate::LARGEST_INLINE),
+            dispatcher: Dispatcher::start(store.clone(), dispatch),
+            store,
+        }))
+    }
+
+    /// Runs until told to stop; then lets workers finish what they have, makes everything durable
+    /// and closes the store.
+    ///
+    /// # Errors
+    /// The store could not be closed cleanly. Nothing that was acknowledged is lost.
     pub async fn run(&self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        shutdown.cancelled().await;
+        let mut tidy = tokio::time::interval(TIDY);
+        let mut sweep = tokio::time::interval(SWEEP);
+        for interval in [&mut tidy, &mut sweep] {
+            interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
+        loop {
+            tokio::select! {
+                _ = tidy.tick() => self.tidy().await,
+                _ = sweep.tick() => self.sweep().await,
+                () = shutdown.cancelled() => break,
+            }
+        }
+        self.dispatcher.drain().await;
+        self.store.close().await?;
         Ok(())
+    }
+
+    async fn tidy(&self) {
+        match self.bodies.delete_ended(&*self.store).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "bodies of ended messages are deleted"),
+            Err(error) => tracing::warn!(%error, "bodies of ended messages stay for now"),
+        }
+        match self.store.stats().await {
+            Ok(stats) => metrics::queued(&stats),
+            Err(error) => tracing::debug!(%error, "no counts now"),
+        }
+    }
+
+    async fn sweep(&self) {
+        if let Err(error) = self.bodies.sweep(&*self.store).await {
+            tracing::warn!(%error, "bodies that no message names stay for now");
+        }
+    }
+
+    /// Checks a message, and takes care of its body: what is too large to lie in the store's
+    /// records is stored beside them.
+    async fn prepare(&self, mut message: NewMessage) -> Result<NewMessage, EnqueueResult> {
+        validate::message(&message).map_err(|problem| result(Stored::Invalid, problem))?;
+        let content = message.body.as_mut().map(|body| &mut body.content);
+        match content {
+            Some(Some(body::Content::Stored(name))) => match self.bodies.exists(name).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let problem = format!("there is no stored body {name}");
+                    return Err(result(Stored::Invalid, problem));
+                }
+                Err(error) => return Err(body_error(&error)),
+            },
+            Some(Some(content @ body::Content::Inline(_))) => {
+                let body::Content::Inline(bytes) = content else {
+                    return Ok(message);
+                };
+                if bytes.len() > self.threshold {
+                    let bytes: Bytes = std::mem::take(bytes);
+                    match self.bodies.put_content(bytes).await {
+                        Ok(name) => *content = body::Content::Stored(name),
+                        Err(error) => return Err(body_error(&error)),
+                    }
+                }
+            }
+            Some(None) | None => {}
+        }
+        Ok(message)
+    }
+}
+
+#[async_trait]
+impl Queue for QueueService {
+    async fn enqueue(&self, messages: Vec<NewMessage>) -> api::Result<Vec<EnqueueResult>> {
+        if messages.len() > MOST_MESSAGES {
+            return Err(postrider_protocol::Status::invalid_argument(format!(
+                "more than {MOST_MESSAGES} messages in one request"
+            )));
+        }
+        let started = Instant::now();
+        let mut results = Vec::with_capacity(messages.len());
+        let mut ready = Vec::with_capacity(messages.len());
+        for message in messages {
+            match self.prepare(message).await {
+                Ok(message) => {
+                    ready.push(message);
+                    results.push(None);
+                }
+                Err(refused) => results.push(Some(refused)),
+            }
+        }
+        let mut stored = match ready.is_empty() {
+            true => Vec::new(),
+            false => self.store.enqueue(ready).await,
+        }
+        .into_iter();
+        metrics::enqueued(started.elapsed());
+        Ok(results
+            .into_iter()
+            .map(|refused| {
+                refused
+                    .or_else(|| stored.next().map(stored_result))
+                    .unwrap_or_else(|| {
+                        result(Stored::Unavailable, "the store did not answer".to_owned())
+                    })
+            })
+            .inspect(|result| match result.status() {
+                Stored::Accepted => metrics::accepted(),
+                Stored::Unavailable => metrics::unavailable(),
+                Stored::Invalid => metrics::invalid(),
+                Stored::AlreadyAccepted | Stored::Unspecified => {}
+            })
+            .collect())
+    }
+
+    async fn put_body(&self, body: BodyStream) -> api::Result<PutBodyResponse> {
+        self.bodies.put(body).await
+    }
+
+    async fn get_body(&self, name: String) -> api::Result<BodyStream> {
+        self.bodies.get(&name).await
+    }
+
+    async fn work(
+        &self,
+        from_worker: BoxStream<'static, WorkerFrame>,
+    ) -> api::Result<BoxStream<'static, api::Result<QueueFrame>>> {
+        Ok(self.dispatcher.converse(from_worker))
+    }
+}
+
+fn stored_result(stored: Result<Enqueued, StoreError>) -> EnqueueResult {
+    match stored {
+        Ok(Enqueued::Accepted) => result(Stored::Accepted, String::new()),
+        Ok(Enqueued::AlreadyAccepted) => result(Stored::AlreadyAccepted, String::new()),
+        Err(StoreError::Invalid(problem)) => result(Stored::Invalid, problem),
+        Err(error @ (StoreError::Unavailable(_) | StoreError::Damaged(_))) => {
+            tracing::warn!(%error, "a message was not stored");
+            result(Stored::Unavailable, error.to_string())
+        }
+    }
+}
+
+fn body_error(error: &postrider_protocol::Status) -> EnqueueResult {
+    match error.code() {
+        postrider_protocol::Code::InvalidArgument => {
+            result(Stored::Invalid, error.message().to_owned())
+        }
+        _ => {
+            tracing::warn!(%error, "a stored body could not be written or found");
+            result(Stored::Unavailable, error.message().to_owned())
+        }
+    }
+}
+
+fn result(status: Stored, detail: String) -> EnqueueResult {
+    EnqueueResult {
+        status: status as i32,
+        detail,
+    }
+}
+
+fn embedded_settings(data_dir: &Path, config: &QueueConfig) -> EmbeddedSettings {
+    let dir = or_default(&config.embedded.dir, data_dir, "queue");
+    EmbeddedSettings {
+        segment_size: config.embedded.segment_size.0,
+        reserve: config.embedded.reserve.0,
+        cache: usize::try_from(config.embedded.cache.0).unwrap_or(usize::MAX),
+        journey_space: config.journeys.space.0,
+        ..EmbeddedSettings::in_dir(&dir)
+    }
+}
+
+fn or_default(dir: &Path, data_dir: &Path, name: &str) -> PathBuf {
+    match dir.as_os_str().is_empty() {
+        true => data_dir.join(name),
+        false => dir.to_owned(),
     }
 }

@@ -1,4 +1,5 @@
 //! The embedded store against a real disk: what it promises, after crashes and faults.
+#![allow(clippy::unwrap_used)]
 
 mod commits;
 mod faults;

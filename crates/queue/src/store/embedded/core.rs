@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
 use postrider_protocol::QueueId;
@@ -59,7 +59,6 @@ pub(super) struct Shared {
     pub(super) chores: mpsc::Sender<Chore>,
     pub(super) syncs: AtomicU64,
     pub(super) commits: AtomicU64,
-    pub(super) followers: AtomicUsize,
     pub(super) holdings: Holdings,
 }
 
@@ -81,7 +80,6 @@ impl Shared {
             chores,
             syncs: AtomicU64::new(0),
             commits: AtomicU64::new(0),
-            followers: AtomicUsize::new(0),
             holdings: Holdings::default(),
         }
     }
@@ -131,7 +129,8 @@ impl Shared {
 
     /// Tells those who follow journeys.
     pub(super) fn wake_journey(&self, id: QueueId) {
-        if self.followers.load(Ordering::Relaxed) > 0 {
+        // The dispatcher always listens; whoever else does, follows journeys.
+        if self.wakes.receiver_count() > 1 {
             self.wake(Wake::Journey(id));
         }
     }

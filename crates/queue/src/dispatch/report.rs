@@ -1,0 +1,136 @@
+//! What workers report, from the wire to the store and back.
+
+use std::time::Duration;
+
+use postrider_protocol::DeliveryId;
+use postrider_protocol::queue_v1::completion_ack::Status as Ack;
+use postrider_protocol::queue_v1::{
+    self as wire, CompletionAck, DeliveryBatch, LeasedDelivery, OutcomeKind, body,
+};
+use prost::Message as _;
+
+use crate::metrics;
+use crate::retry::RetrySchedule;
+use crate::store::{Completed, Completion, StoreError};
+use crate::validate;
+
+/// Content in one batch of deliveries, beyond which another one begins.
+const BATCH_BYTES: usize = 1 << 20;
+/// What an attempt may tell of itself, encoded. The outcomes of many recipients take most of it.
+const LARGEST_ATTEMPT: usize = 4 << 20;
+/// What its dialogue may take of that.
+const LARGEST_DIALOGUE: usize = 256 << 10;
+/// DSNs of one completion.
+const MOST_DSN: usize = 100;
+
+/// A completion that can go to the store.
+pub(super) struct Report {
+    /// As the worker wrote it.
+    pub(super) delivery_id: String,
+    pub(super) completion: Completion,
+    /// When a recipient may be due again.
+    pub(super) deferred: Option<Duration>,
+}
+
+/// Reads a completion; what makes no sense is answered, and changes nothing.
+pub(super) fn read(
+    completion: wire::Completion,
+    retry: &RetrySchedule,
+) -> Result<Report, CompletionAck> {
+    let wire::Completion {
+        delivery_id,
+        token,
+        attempt,
+        dsn,
+    } = completion;
+    let mut attempt = attempt.unwrap_or_default();
+    let dialogue: usize = attempt.dialogue.iter().map(|line| line.encoded_len()).sum();
+    if dialogue > LARGEST_DIALOGUE {
+        attempt.dialogue.clear();
+    }
+    let problem = match delivery_id.parse::<DeliveryId>() {
+        Err(_) => Some("it names no delivery".to_owned()),
+        Ok(_) if dsn.len() > MOST_DSN => Some("it brings too many DSNs".to_owned()),
+        Ok(_) if attempt.encoded_len() > LARGEST_ATTEMPT => Some("it tells too much".to_owned()),
+        Ok(_) => dsn
+            .iter()
+            .find_map(|dsn| validate::message(dsn).err())
+            .map(|problem| format!("its DSN is not acceptable: {problem}")),
+    };
+    let (Ok(delivery), None) = (delivery_id.parse(), &problem) else {
+        tracing::error!(
+            delivery = delivery_id,
+            problem,
+            "a worker's report is not acceptable"
+        );
+        return Err(CompletionAck {
+            delivery_id,
+            token,
+            status: Ack::Stale as i32,
+        });
+    };
+    let is_again = |outcome: &wire::RecipientOutcome| {
+        !matches!(outcome.kind(), OutcomeKind::Delivered | OutcomeKind::Failed)
+    };
+    let retry_after = retry.random_wait(attempt.number.max(1));
+    Ok(Report {
+        deferred: attempt.outcomes.iter().any(is_again).then_some(retry_after),
+        delivery_id,
+        completion: Completion {
+            delivery,
+            token,
+            attempt,
+            retry_after,
+            dsn,
+        },
+    })
+}
+
+/// What the worker hears of it.
+pub(super) fn ack_status(delivery_id: &str, result: Result<Completed, StoreError>) -> Ack {
+    match result {
+        Ok(Completed::Done) => Ack::Done,
+        Ok(Completed::Stale) => {
+            metrics::stale();
+            Ack::Stale
+        }
+        Err(StoreError::Unavailable(reason)) => {
+            tracing::warn!(
+                delivery = delivery_id,
+                reason,
+                "a completion has to be told again"
+            );
+            Ack::Retry
+        }
+        // Telling it again would not help; the lease ends, and the delivery is attempted again.
+        Err(error @ (StoreError::Invalid(_) | StoreError::Damaged(_))) => {
+            tracing::error!(delivery = delivery_id, %error, "a completion could not be stored");
+            Ack::Stale
+        }
+    }
+}
+
+/// Deliveries in frames of a bounded size, each at least one.
+pub(super) fn batches(deliveries: Vec<LeasedDelivery>) -> Vec<DeliveryBatch> {
+    let mut batches: Vec<DeliveryBatch> = Vec::new();
+    let mut bytes = BATCH_BYTES;
+    for delivery in deliveries {
+        let size = match delivery
+            .body
+            .as_ref()
+            .and_then(|body| body.content.as_ref())
+        {
+            Some(body::Content::Inline(content)) => content.len(),
+            _ => 0,
+        };
+        bytes = bytes.saturating_add(size);
+        if bytes >= BATCH_BYTES {
+            bytes = size;
+            batches.push(DeliveryBatch::default());
+        }
+        if let Some(batch) = batches.last_mut() {
+            batch.deliveries.push(delivery);
+        }
+    }
+    batches
+}

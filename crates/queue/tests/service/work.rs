@@ -1,0 +1,257 @@
+//! Deliveries are pushed to those who can take them, within their limits.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use postrider_config::values::Period;
+use postrider_protocol::api::QueueAdmin;
+use postrider_protocol::queue_v1::queue_frame::Frame;
+use postrider_protocol::queue_v1::{OutcomeKind, completion_ack};
+use tokio_util::sync::CancellationToken;
+
+use crate::kit::Worker;
+use crate::kit::{World, config, open};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_pushed_and_its_outcome_confirmed() {
+    let world = World::new(config()).await;
+    let mut worker = world.worker("w", 10).await;
+    let id = world.accept("smtp:a.test").await;
+    let deliveries = worker.deliveries().await;
+    assert_eq!(deliveries[0].queue_id, id.to_string());
+    worker.complete(&deliveries[0], OutcomeKind::Delivered);
+    let Some(Frame::Acks(acks)) = worker.next().await else {
+        panic!("no ack");
+    };
+    assert_eq!(acks.acks[0].status(), completion_ack::Status::Done);
+    assert_eq!(world.service.stats().await.unwrap().delivered, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_system_pushes_at_once() {
+    let world = World::new(config()).await;
+    let mut worker = world.worker("w", 10).await;
+    let mut waits = Vec::new();
+    for _ in 0..50 {
+        world.accept("smtp:a.test").await;
+        let accepted = Instant::now();
+        let deliveries = worker.deliveries().await;
+        waits.push(accepted.elapsed());
+        worker.complete(&deliveries[0], OutcomeKind::Delivered);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    waits.sort();
+    // Far above what it takes, far below what any polling would.
+    assert!(waits[25] < Duration::from_millis(5), "{waits:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_used_again() {
+    let world = World::new(config()).await;
+    let mut worker = world.worker("w", 10).await;
+    let mut tokens = HashSet::new();
+    for _ in 0..20 {
+        world.accept("smtp:a.test").await;
+        let deliveries = worker.deliveries().await;
+        tokens.insert(deliveries[0].token);
+        worker.complete(&deliveries[0], OutcomeKind::Delivered);
+    }
+    assert_eq!(tokens.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_limit_of_a_destination_is_never_exceeded() {
+    let mut config = config();
+    config.slots_per_destination = 5;
+    let world = World::new(config).await;
+    for _ in 0..200 {
+        world.accept("smtp:big.test").await;
+    }
+    let mut workers = Vec::new();
+    for name in ["a", "b", "c"] {
+        workers.push(world.worker(name, 3).await);
+    }
+    let mut done = 0;
+    while done < 200 {
+        for worker in &mut workers {
+            // Give the others a chance: what is not there now comes later.
+            let Ok(frame) = tokio::time::timeout(Duration::from_millis(20), worker.next()).await
+            else {
+                continue;
+            };
+            if let Some(Frame::Deliveries(batch)) = frame {
+                for delivery in batch.deliveries {
+                    worker.complete(&delivery, OutcomeKind::Delivered);
+                    done += 1;
+                }
+            }
+        }
+        let slots: u32 = workers
+            .iter()
+            .flat_map(|worker| worker.grants.values())
+            .map(|(_, slots)| slots)
+            .sum();
+        assert!(slots <= 5, "{slots} slots are granted");
+    }
+    let stats = world.service.stats().await.unwrap();
+    assert_eq!(stats.unknown_outcomes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_gets_no_more_slots_than_it_has() {
+    let world = World::new(config()).await;
+    for n in 0..6 {
+        world.accept(&format!("smtp:d{n}.test")).await;
+    }
+    let mut worker = world.worker("w", 2).await;
+    let mut seen = 0;
+    while seen < 6 {
+        match worker.next().await.unwrap() {
+            Frame::Deliveries(batch) => {
+                for delivery in batch.deliveries {
+                    assert!(worker.grants.len() <= 2);
+                    worker.complete(&delivery, OutcomeKind::Delivered);
+                    seen += 1;
+                }
+            }
+            // The other destinations wait for the slots of these.
+            Frame::WantedBack(list) => {
+                for token in list.tokens {
+                    worker.give_back(token);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_leases_are_wanted_back_when_mail_waits_elsewhere() {
+    let world = World::new(config()).await;
+    let mut worker = world.worker("w", 1).await;
+    world.accept("smtp:a.test").await;
+    let first = worker.deliveries().await;
+    worker.complete(&first[0], OutcomeKind::Delivered);
+    world.accept("smtp:b.test").await;
+    let list = loop {
+        match worker.next().await.unwrap() {
+            Frame::WantedBack(list) => break list,
+            Frame::Acks(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(list.tokens, [first[0].token]);
+    worker.give_back(first[0].token);
+    let second = worker.deliveries().await;
+    assert_eq!(second[0].destination, "smtp:b.test");
+    assert!(second[0].token > first[0].token);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_workers_deliveries_go_elsewhere() {
+    let world = World::new(config()).await;
+    let mut dead = world.worker("dead", 10).await;
+    world.accept("smtp:a.test").await;
+    let lost = dead.deliveries().await;
+    dead.stop_heart();
+    let mut other = world.worker("other", 10).await;
+    let died = Instant::now();
+    let again = other.deliveries().await;
+    assert!(
+        died.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        died.elapsed()
+    );
+    assert_eq!(again[0].delivery_id, lost[0].delivery_id);
+    assert_eq!(again[0].attempt, 2);
+    // It wakes up and reports: too late.
+    let late = Worker::hello(&world.service, "dead", 10).await;
+    late.complete(&lost[0], OutcomeKind::Failed);
+    other.complete(&again[0], OutcomeKind::Delivered);
+    let Some(Frame::Acks(acks)) = other.next().await else {
+        panic!("no ack");
+    };
+    assert_eq!(acks.acks[0].status(), completion_ack::Status::Done);
+    let stats = world.service.stats().await.unwrap();
+    assert_eq!((stats.delivered, stats.failed), (1, 0));
+    assert_eq!(stats.unknown_outcomes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_lost_its_connection_tells_later() {
+    let world = World::new(config()).await;
+    let mut worker = world.worker("w", 10).await;
+    world.accept("smtp:a.test").await;
+    let delivery = worker.deliveries().await.remove(0);
+    drop(worker);
+    let mut worker = world.worker("w", 10).await;
+    worker.complete(&delivery, OutcomeKind::Delivered);
+    let Some(Frame::Acks(acks)) = worker.next().await else {
+        panic!("no ack");
+    };
+    assert_eq!(acks.acks[0].status(), completion_ack::Status::Done);
+    assert_eq!(world.service.stats().await.unwrap().unknown_outcomes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_worker_gets_nothing_new() {
+    let world = World::new(config()).await;
+    let mut draining = world.worker("draining", 10).await;
+    world.accept("smtp:a.test").await;
+    let delivery = draining.deliveries().await.remove(0);
+    draining.drain();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut other = world.worker("other", 10).await;
+    world.accept("smtp:b.test").await;
+    assert_eq!(other.deliveries().await[0].destination, "smtp:b.test");
+    assert!(draining.hears_nothing().await);
+    draining.complete(&delivery, OutcomeKind::Delivered);
+    assert!(matches!(draining.next().await, Some(Frame::Acks(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deferred_delivery_comes_back_when_it_is_due() {
+    let mut config = config();
+    config.retry.first = Period(Duration::from_millis(300));
+    config.retry.most = Period(Duration::from_millis(300));
+    config.retry.jitter = 0.0;
+    let world = World::new(config).await;
+    let mut worker = world.worker("w", 10).await;
+    world.accept("smtp:a.test").await;
+    let first = worker.deliveries().await.remove(0);
+    worker.complete(&first, OutcomeKind::Deferred);
+    let deferred = Instant::now();
+    let second = worker.deliveries().await.remove(0);
+    let waited = deferred.elapsed();
+    assert!(waited >= Duration::from_millis(290), "{waited:?}");
+    assert!(waited < Duration::from_millis(600), "{waited:?}");
+    assert_eq!(second.attempt, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_gentle() {
+    let world = World::new(config()).await;
+    let mut worker = world.worker("w", 10).await;
+    world.accept("smtp:a.test").await;
+    let delivery = worker.deliveries().await.remove(0);
+    let shutdown = CancellationToken::new();
+    let running = {
+        let (service, shutdown) = (world.service.clone(), shutdown.clone());
+        tokio::spawn(async move { service.run(shutdown).await })
+    };
+    shutdown.cancel();
+    assert!(matches!(worker.next().await, Some(Frame::WantedBack(_))));
+    worker.complete(&delivery, OutcomeKind::Delivered);
+    worker.give_back(delivery.token);
+    assert!(matches!(worker.next().await, Some(Frame::Acks(_))));
+    assert!(worker.next().await.is_none());
+    running.await.unwrap().unwrap();
+    let dir = world.dir;
+    drop(world.service);
+    let service = open(dir.path(), config()).await;
+    let stats = service.stats().await.unwrap();
+    assert_eq!(
+        (stats.delivered, stats.unknown_outcomes, stats.open),
+        (1, 0, 0)
+    );
+}
