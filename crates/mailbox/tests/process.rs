@@ -1,5 +1,4 @@
-//! `kill -9` of the process, at random moments, while numbered messages are delivered over gRPC:
-//! each one that was acknowledged is there, whole and once, and nothing unfinished shows.
+//! The mailboxes as a process: `kill -9` under load, reload, stop, and what idle connections cost.
 
 #![allow(clippy::unwrap_used)] // Outside of #[test] functions clippy does not see that this is a test.
 
@@ -19,6 +18,7 @@ use postrider_protocol::grpc::{self, ServicesConfig};
 use postrider_protocol::mailbox_v1::{
     AuthenticateRequest, DeliverHeader, lookup_response::Verdict,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MESSAGES: usize = 600;
 const SENDERS: usize = 16;
@@ -35,6 +35,8 @@ impl Process {
         let child = Command::new(env!("CARGO_BIN_EXE_postrider-mailbox"))
             .arg("--config")
             .arg(config)
+            // What is freed goes back to the system at once, so that memory can be measured.
+            .env("MIMALLOC_PURGE_DELAY", "0")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -86,6 +88,8 @@ fn content(number: usize) -> Bytes {
     .into()
 }
 
+/// `kill -9` at random moments while numbered messages are delivered over gRPC: each one that was
+/// acknowledged is there, whole and once, and nothing unfinished shows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn acknowledged_mail_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
@@ -267,4 +271,56 @@ async fn the_process_serves_reloads_and_stops() {
     let status = tokio::task::spawn_blocking(move || process.child.wait().unwrap());
     let status = tokio::time::timeout(Duration::from_secs(20), status).await;
     assert!(status.expect("it stops").unwrap().success());
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_idle_connection_costs_little() {
+    // With those for warming up, as many as fit into the usual limit of 1,024 open files.
+    const CONNECTIONS: usize = 900;
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), free_address());
+    let pop3 = free_address();
+    let listening = format!(
+        "listeners = [{{ address = \"{pop3}\", role = \"pop3\" }}]\nconnections_per_client = 1000"
+    );
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("listeners = []", &listening)).unwrap();
+    let process = Process::start(&config);
+    let open = async || {
+        for _ in 0..400 {
+            if let Ok(mut stream) = tokio::net::TcpStream::connect(pop3).await {
+                let mut greeting = [0; 200];
+                assert_ne!(stream.read(&mut greeting).await.unwrap(), 0);
+                return stream;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the process does not answer");
+    };
+    // The first ones warm up what all share.
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        streams.push(open().await);
+    }
+    let before = resident(process.child.id());
+    for _ in 0..CONNECTIONS {
+        let mut stream = open().await;
+        stream.write_all(b"CAPA\r\n").await.unwrap();
+        stream.read(&mut [0; 500]).await.unwrap();
+        streams.push(stream);
+    }
+    let grown = resident(process.child.id()).saturating_sub(before) * 1_024;
+    let each = grown / CONNECTIONS as u64;
+    println!("an idle plain connection costs {each} bytes ({before} KiB before)");
+    assert!(each <= 16 * 1_024, "{each} bytes");
 }
