@@ -5,6 +5,7 @@ mod routes;
 mod timeouts;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use postrider_config::values::Period;
@@ -52,6 +53,9 @@ pub struct DeliveryConfig {
     /// verifies no certificate (RFC 7435), "required" delivers only over TLS with a certificate
     /// that is valid for the host, "none" never uses it.
     pub tls: TlsPolicy,
+    /// A PEM file of certification authorities that count besides the system's where TLS is
+    /// required, e.g. of a smarthost with a private one. A change needs a restart.
+    pub tls_ca_file: Option<PathBuf>,
     /// Transactions on one connection before it is closed. 0 means no limit.
     pub messages_per_connection: u32,
     /// Recipients in one transaction; more are split. RFC 5321 section 4.5.3.1.8 obliges every
@@ -83,6 +87,7 @@ impl Default for DeliveryConfig {
             refused_networks: REFUSED.iter().filter_map(|net| net.parse().ok()).collect(),
             routes: Vec::new(),
             tls: TlsPolicy::Opportunistic,
+            tls_ca_file: None,
             messages_per_connection: 100,
             recipients_per_transaction: 100,
             idle: Period::seconds(5),

@@ -192,6 +192,13 @@ impl Connection {
         }
     }
 
+    /// Learns, without waiting, whether the session has come to its end.
+    fn look_ahead(&mut self) {
+        let (consumed, event) = self.session.receive(&self.input, &mut self.output);
+        self.input.advance(consumed);
+        self.broken |= !matches!(event, Event::Ready | Event::NeedMore);
+    }
+
     /// Waits, between transactions, until the connection is not good any more: the server
     /// closes it, or says something that nobody asked for (421). Cancel safe.
     pub(crate) async fn lost(&mut self) {

@@ -81,7 +81,7 @@ impl Crew {
                 }
             }
             slot.close().await;
-            match seat.leave() {
+            match seat.leave(self.live.load().config.idle.0) {
                 Some(next) => delivery = next,
                 None => return,
             }

@@ -87,6 +87,7 @@ impl Delivery {
     ) -> anyhow::Result<Self> {
         let instance = instance();
         let slots = config.connections;
+        let tls = TlsClient::new(config.tls_ca_file.as_deref())?;
         let active = Active::new(server, config, &instance)?;
         let live = Arc::new(ArcSwap::from_pointee(active));
         let outbox = Arc::new(Outbox::default());
@@ -94,7 +95,7 @@ impl Delivery {
             shared: Arc::new(Shared {
                 live: live.clone(),
                 queue: queue.clone(),
-                tls: TlsClient::new()?,
+                tls,
                 unreachable: Unreachable::default(),
             }),
         };

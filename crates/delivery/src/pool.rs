@@ -208,16 +208,17 @@ impl Seat {
     }
 
     /// Gives the place up after the connection was closed, unless work has come meanwhile that
-    /// no other slot will take.
-    pub(crate) fn leave(&mut self) -> Option<LeasedDelivery> {
+    /// no other slot will take. With the last slot the lease ends, unless it had work within the
+    /// idle time: what follows a failed connection may be on its way.
+    pub(crate) fn leave(&mut self, idle: Duration) -> Option<LeasedDelivery> {
         let mut state = self.lease.lock();
         if let Some(delivery) = state.waiting.pop_front() {
             return Some(delivery);
         }
         self.left = true;
         state.open -= 1;
-        state.since = Instant::now();
-        if state.open == 0 {
+        let keep = state.phase == Phase::Held && state.since.elapsed() < idle;
+        if state.open == 0 && !keep {
             self.lease.finish(&mut state);
         }
         None

@@ -198,6 +198,7 @@ impl SmtpSlot {
                 Ok(content) => content,
                 Err(error) => {
                     attempt.fail_content(&error);
+                    connection.take_dialogue(&mut attempt.dialogue);
                     break;
                 }
             };
@@ -211,13 +212,13 @@ impl SmtpSlot {
             if let Some(error) = transaction.body_error {
                 attempt.fail_content(&error);
             }
+            connection.take_dialogue(&mut attempt.dialogue);
             first = false;
             if !done {
                 break;
             }
         }
         attempt.meet(connection);
-        connection.take_dialogue(&mut attempt.dialogue);
         if !connection.is_usable() {
             span.error("connection lost");
             self.connection = None;

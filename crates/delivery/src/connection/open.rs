@@ -160,7 +160,12 @@ impl Opener<'_> {
             match connection.event().await {
                 Event::Ready => return Ok(()),
                 Event::StartTls => self.start_tls(connection, span).await?,
-                Event::Failed(failure) => return Err(fault(connection, &failure)),
+                Event::Failed(failure) => {
+                    // QUIT, if the session has said it. Nothing depends on it.
+                    let wait = self.timeouts.quit.0;
+                    let _sent = connection.flush(wait).await;
+                    return Err(fault(connection, &failure));
+                }
                 Event::Closed => {
                     return Err(Fault::Other(OpenError {
                         verdict: Verdict::deferred("4.4.2", "The connection was closed"),

@@ -1,11 +1,13 @@
 //! TLS as a client of other mail servers (RFC 3207, RFC 7435).
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
@@ -16,17 +18,19 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
-    /// With the system's trust anchors.
-    pub(crate) fn new() -> anyhow::Result<Self> {
+    /// With the system's trust anchors, and those of a PEM file.
+    pub(crate) fn new(ca_file: Option<&Path>) -> anyhow::Result<Self> {
         let found = rustls_native_certs::load_native_certs();
         for error in &found.errors {
             tracing::warn!(%error, "a trust anchor of the system cannot be read");
         }
-        Self::with_roots(found.certs)
-    }
-
-    /// With these trust anchors.
-    pub(crate) fn with_roots(anchors: Vec<CertificateDer<'static>>) -> anyhow::Result<Self> {
+        let mut anchors = found.certs;
+        if let Some(file) = ca_file {
+            let context = || format!("delivery.tls_ca_file {}", file.display());
+            for certificate in CertificateDer::pem_file_iter(file).with_context(context)? {
+                anchors.push(certificate.with_context(context)?);
+            }
+        }
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(anchors);

@@ -46,6 +46,7 @@ impl Connection {
         loop {
             match self.event().await {
                 Event::Finished(outcomes) => {
+                    self.look_ahead();
                     return Transaction {
                         outcomes,
                         body_error,

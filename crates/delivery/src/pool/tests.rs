@@ -87,9 +87,9 @@ async fn no_more_slots_open_than_granted_and_the_rest_waits_in_order() {
     assert_eq!(two.next(&mut slot, LONG).await.unwrap().delivery_id, "d");
     slot.warm = false;
     assert!(one.next(&mut slot, LONG).await.is_none());
-    assert!(one.leave().is_none());
+    assert!(one.leave(Duration::ZERO).is_none());
     assert!(given_back(&outbox).await.is_empty());
-    assert!(two.leave().is_none());
+    assert!(two.leave(Duration::ZERO).is_none());
     assert!(lease.over_after(LONG));
     assert!(lease.push(delivery("e")).is_none());
 }
@@ -98,7 +98,7 @@ async fn no_more_slots_open_than_granted_and_the_rest_waits_in_order() {
 async fn the_last_slot_gives_the_lease_back() {
     let (lease, outbox) = lease(2);
     let (mut seat, _) = lease.push(delivery("a")).unwrap();
-    assert!(seat.leave().is_none());
+    assert!(seat.leave(Duration::ZERO).is_none());
     assert_eq!(given_back(&outbox).await, [7]);
 }
 
@@ -156,8 +156,8 @@ async fn work_that_came_while_a_slot_closed_is_not_left() {
     let (mut seat, _) = lease.push(delivery("a")).unwrap();
     // The connection is being closed; the only slot is still taken.
     assert!(lease.push(delivery("b")).is_none());
-    assert_eq!(seat.leave().unwrap().delivery_id, "b");
-    assert!(seat.leave().is_none());
+    assert_eq!(seat.leave(Duration::ZERO).unwrap().delivery_id, "b");
+    assert!(seat.leave(Duration::ZERO).is_none());
     assert_eq!(given_back(&outbox).await, [7]);
 }
 
@@ -167,7 +167,7 @@ async fn leaving_drops_what_waits_and_revoking_gives_nothing_back() {
     let (mut seat, _) = lease.push(delivery("a")).unwrap();
     assert!(lease.push(delivery("b")).is_none());
     lease.change(Phase::Revoked);
-    assert!(seat.leave().is_none());
+    assert!(seat.leave(Duration::ZERO).is_none());
     assert!(given_back(&outbox).await.is_empty());
 }
 
@@ -176,6 +176,19 @@ async fn a_lease_without_work_ends_after_a_while() {
     let (lease, outbox) = lease(1);
     assert!(!lease.over_after(LONG));
     assert!(lease.over_after(Duration::ZERO));
+    assert_eq!(given_back(&outbox).await, [7]);
+}
+
+#[tokio::test]
+async fn a_lease_outlives_a_connection_that_failed_until_others_want_it() {
+    let (lease, outbox) = lease(1);
+    let (mut seat, _) = lease.push(delivery("a")).unwrap();
+    assert!(seat.leave(LONG).is_none());
+    assert!(!lease.over_after(LONG));
+    let (mut seat, next) = lease.push(delivery("b")).unwrap();
+    assert_eq!(next.delivery_id, "b");
+    assert!(seat.leave(LONG).is_none());
+    lease.change(Phase::WantedBack);
     assert_eq!(given_back(&outbox).await, [7]);
 }
 

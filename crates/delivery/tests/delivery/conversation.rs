@@ -1,0 +1,130 @@
+//! The conversation with the queue: what breaks, and what is told again.
+
+use std::time::Duration;
+
+use postrider_protocol::queue_v1::completion_ack::Status as Ack;
+use postrider_protocol::queue_v1::{LeaseList, queue_frame, worker_frame};
+
+use crate::kit::queue::delivery;
+use crate::kit::sink::USUAL;
+use crate::kit::world::until;
+use crate::kit::{Say, Sink, World};
+
+const CONTENT: &str = "Subject: x\r\n\r\ntext\r\n";
+
+async fn slow_sink() -> Sink {
+    Sink::start("127.0.0.1", 0, USUAL, |line| {
+        if line.text == "." {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        Say::Usual
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_says_who_it_is_and_that_it_lives() {
+    let sink = Sink::willing("127.0.0.1").await;
+    let world = World::with(&sink).await;
+    world.queue.cut();
+    match world.queue.told().await {
+        worker_frame::Frame::Hello(hello) => {
+            assert!(hello.instance.starts_with("delivery@"));
+            assert_eq!(hello.transports, ["smtp", "mailbox"]);
+            assert_eq!(hello.slots, 500);
+        }
+        other => panic!("hello comes first: {other:?}"),
+    }
+    assert_eq!(world.queue.conversations(), 2);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_ends_after_the_conversation_is_told_in_the_next() {
+    let sink = slow_sink().await;
+    let world = World::with(&sink).await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    let first = delivery(&["alice@there.test"], CONTENT);
+    let id = first.delivery_id.clone();
+    world
+        .queue
+        .deliver(vec![first, delivery(&["second@there.test"], CONTENT)]);
+    until("it is under way", || {
+        sink.commands().iter().any(|c| c == "DATA")
+    })
+    .await;
+    world.queue.cut();
+    let completion = world.queue.completion().await;
+    assert_eq!((completion.delivery_id, completion.token), (id, 1));
+    assert_eq!(world.queue.given_back().await, [1]);
+    assert_eq!(
+        sink.taken().len(),
+        1,
+        "what waited was dropped: its lease lapses"
+    );
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_completion_that_could_not_be_stored_is_told_again() {
+    let sink = Sink::willing("127.0.0.1").await;
+    let world = World::with(&sink).await;
+    world
+        .queue
+        .answer_next(&[Ack::Retry, Ack::Retry, Ack::Done]);
+    world.queue.grant(1, "smtp:there.test", 1);
+    world
+        .queue
+        .deliver(vec![delivery(&["alice@there.test"], CONTENT)]);
+    let first = world.queue.completion().await;
+    assert_eq!(world.queue.completion().await, first);
+    assert_eq!(world.queue.completion().await, first);
+    assert_eq!(sink.taken().len(), 1, "told again, not sent again");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_completion_is_let_go() {
+    let sink = Sink::willing("127.0.0.1").await;
+    let world = World::with(&sink).await;
+    world.queue.answer_next(&[Ack::Stale]);
+    world.queue.grant(1, "smtp:there.test", 1);
+    world
+        .queue
+        .deliver(vec![delivery(&["alice@there.test"], CONTENT)]);
+    world.queue.completion().await;
+    // Nothing is left to confirm, so the stop is not held up.
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_lease_begins_nothing_more() {
+    let sink = slow_sink().await;
+    let world = World::with(&sink).await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    world.queue.deliver(vec![
+        delivery(&["alice@there.test"], CONTENT),
+        delivery(&["second@there.test"], CONTENT),
+    ]);
+    until("it is under way", || {
+        sink.commands().iter().any(|c| c == "DATA")
+    })
+    .await;
+    let list = LeaseList { tokens: vec![1] };
+    world.queue.send(queue_frame::Frame::Revoked(list));
+    world.queue.completion().await;
+    until("the connection is closed", || sink.open() == 0).await;
+    // Deliveries under it that were still on their way are left alone too.
+    world
+        .queue
+        .deliver(vec![delivery(&["third@there.test"], CONTENT)]);
+    world.queue.grant(2, "smtp:there.test", 1);
+    let mut next = delivery(&["fourth@there.test"], CONTENT);
+    next.token = 2;
+    world.queue.deliver(vec![next]);
+    assert_eq!(world.queue.completion().await.token, 2);
+    let taken = sink.taken();
+    assert_eq!(taken.len(), 2);
+    assert!(taken[1].recipients[0].contains("fourth@"));
+    world.end().await;
+}
