@@ -102,28 +102,21 @@ impl ContentDecoder {
 
     /// Octets up to the next dot at the start of a line, at least one. Sets the place after them.
     fn run(&mut self, rest: &[u8]) -> usize {
-        let mut position = 0;
-        // A LF that completes a CR from the input before.
-        if self.place == Place::Cr && rest[0] == b'\n' {
-            position = 1;
-            self.place = Place::LineStart;
-            if rest.get(1) == Some(&b'.') {
-                return 1;
-            }
-        }
-        for line_feed in memchr::memchr_iter(b'\n', &rest[position..]) {
-            let line_feed = position + line_feed;
-            let is_line_end = line_feed > 0 && rest[line_feed - 1] == b'\r';
-            if is_line_end && rest.get(line_feed + 1) == Some(&b'.') {
+        let completes_cr = self.place == Place::Cr;
+        for line_feed in memchr::memmem::find_iter(rest, b"\n.") {
+            let is_line_end = match line_feed.checked_sub(1) {
+                Some(before) => rest[before] == b'\r',
+                None => completes_cr,
+            };
+            if is_line_end {
                 self.place = Place::LineStart;
                 return line_feed + 1;
             }
         }
         self.place = match rest {
             [.., b'\r', b'\n'] => Place::LineStart,
+            [b'\n'] if completes_cr => Place::LineStart,
             [.., b'\r'] => Place::Cr,
-            // One LF alone that completed a CR has set the place already.
-            [b'\n'] if position == 1 => Place::LineStart,
             _ => Place::Within,
         };
         rest.len()

@@ -91,22 +91,32 @@ impl LineChecker {
         self.problem.get_or_insert(problem);
     }
 
-    /// Looks at the next octets of content, any number of lines.
+    /// Looks at the next octets of content, any number of lines. What it reports does not depend
+    /// on how the content is cut.
     pub(crate) fn check(&mut self, content: &[u8]) {
+        let room = match self.limits.size {
+            0 => u64::MAX,
+            limit => limit.saturating_sub(self.summary.size),
+        };
         self.summary.size = self.summary.size.saturating_add(content.len() as u64);
-        if self.limits.size != 0 && self.summary.size > self.limits.size {
-            self.report(ContentProblem::TooLarge);
-        }
         if self.problem.is_some() {
             // It is refused already; the size is all that is still worth counting.
             return;
         }
-        self.summary.eight_bit = self.summary.eight_bit || !content.is_ascii();
+        let within = usize::try_from(room).map_or(content, |n| &content[..content.len().min(n)]);
+        self.summary.eight_bit = self.summary.eight_bit || !within.is_ascii();
+        self.check_lines(within);
+        if within.len() < content.len() {
+            self.report(ContentProblem::TooLarge);
+        }
+    }
+
+    fn check_lines(&mut self, content: &[u8]) {
         let mut rest = content;
-        while !rest.is_empty() {
+        while let Some(&first) = rest.first() {
             if self.after_cr {
                 self.after_cr = false;
-                if rest[0] != b'\n' {
+                if first != b'\n' {
                     return self.report(ContentProblem::BareLineEnd);
                 }
                 self.line = 0;
@@ -117,11 +127,18 @@ impl LineChecker {
                 return self.extend_line(rest.len());
             };
             self.extend_line(end);
-            if rest[end] == b'\n' {
-                return self.report(ContentProblem::BareLineEnd);
+            match rest[end..] {
+                // The usual case in one go.
+                [b'\r', b'\n', ..] => {
+                    self.line = 0;
+                    rest = &rest[end + 2..];
+                }
+                [b'\r'] => {
+                    self.after_cr = true;
+                    return;
+                }
+                _ => return self.report(ContentProblem::BareLineEnd),
             }
-            self.after_cr = true;
-            rest = &rest[end + 1..];
         }
     }
 
