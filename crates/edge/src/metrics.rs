@@ -182,3 +182,22 @@ impl RoleMetrics {
         self.enqueue.record(duration.as_secs_f64());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_stand_under_one_root() {
+        let mut seen = HashSet::new();
+        for metric in METRICS {
+            assert!(
+                metric.name.starts_with("postrider.smtp.server."),
+                "{metric:?}"
+            );
+            assert!(seen.insert(metric.name), "{} is named twice", metric.name);
+            assert!(!metric.help.is_empty(), "{}", metric.name);
+        }
+    }
+}

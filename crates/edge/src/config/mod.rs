@@ -239,4 +239,34 @@ mod tests {
             assert!(document.section::<EdgeConfig>("edge").is_err(), "{text}");
         }
     }
+
+    #[test]
+    fn what_is_written_is_read_again_and_no_key_may_be_misspelt() {
+        let written = toml::Table::try_from(EdgeConfig::default()).unwrap();
+        let read: EdgeConfig = written.clone().try_into().unwrap();
+        assert_eq!(toml::Table::try_from(read).unwrap(), written);
+        for misspelt in misspellings(&written) {
+            let text = misspelt.to_string();
+            assert!(misspelt.try_into::<EdgeConfig>().is_err(), "{text}");
+        }
+    }
+
+    /// The table with each of its keys, at any depth, misspelt in turn.
+    fn misspellings(table: &toml::Table) -> Vec<toml::Table> {
+        let mut all = Vec::new();
+        for (key, value) in table {
+            let mut renamed = table.clone();
+            renamed.remove(key);
+            renamed.insert(format!("{key}x"), value.clone());
+            all.push(renamed);
+            if let toml::Value::Table(inner) = value {
+                for misspelt in misspellings(inner) {
+                    let mut outer = table.clone();
+                    outer.insert(key.clone(), toml::Value::Table(misspelt));
+                    all.push(outer);
+                }
+            }
+        }
+        all
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use postrider_config::values::Size;
+use postrider_config::values::{Period, Size};
 use postrider_edge::EdgeConfig;
 use postrider_protocol::queue_v1::body::Content;
 
@@ -216,4 +216,21 @@ async fn a_client_that_leaves_in_the_middle_leaves_nothing() {
     assert_eq!(world.queue.broken_bodies.load(Ordering::SeqCst), 1);
     assert!(world.queue.messages().is_empty());
     world.assert_serves().await;
+}
+
+#[tokio::test]
+async fn a_chunk_may_take_longer_than_a_command() {
+    let mut config = config();
+    config.timeouts.command = Period(Duration::from_millis(500));
+    let world = World::with(config).await;
+    let mut client = world.mx().await;
+    client.say("MAIL FROM:<a@b.example>", "250").await;
+    client.say("RCPT TO:<alice@here.test>", "250").await;
+    client.send("BDAT 30\r\n").await;
+    for _ in 0..10 {
+        client.send("x\r\n").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    client.expect("250").await;
+    client.say("BDAT 0 LAST", "250 2.0.0").await;
 }

@@ -93,3 +93,43 @@ async fn content_that_has_arrived_always_gets_its_reply() {
     world.stopped().await;
     assert_eq!(queue.messages().len(), 1);
 }
+
+#[tokio::test]
+async fn a_steady_stream_does_not_outlast_the_drain() {
+    let mut config = config();
+    config.drain_timeout = Period(Duration::from_millis(300));
+    let world = World::with(config).await;
+    let mut client = world.mx().await;
+    client.begin("c@d.example", "alice@here.test").await;
+    let block = "a line that is followed by another\r\n".repeat(100);
+    let began = Instant::now();
+    let stream = tokio::spawn(async move {
+        while client.try_send(&block).await.is_ok() {
+            assert!(
+                began.elapsed() < Duration::from_secs(10),
+                "still listened to"
+            );
+            tokio::task::yield_now().await;
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.stop();
+    let queue = world.queue.clone();
+    world.stopped().await;
+    stream.await.unwrap();
+    assert!(queue.messages().is_empty());
+}
+
+#[tokio::test]
+async fn a_handshake_does_not_outlast_the_drain() {
+    let mut config = config();
+    config.drain_timeout = Period(Duration::from_millis(200));
+    let world = World::with(config).await;
+    let mut implicit = world.connect(Role::Submissions).await;
+    let mut starting = world.mx().await;
+    starting.say("STARTTLS", "220").await;
+    world.stop();
+    implicit.expect_some_end().await;
+    starting.expect_some_end().await;
+    world.stopped().await;
+}

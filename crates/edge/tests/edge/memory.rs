@@ -38,3 +38,44 @@ async fn an_idle_plain_connection_costs_less_than_16_kib() {
     println!("an idle connection costs {each} octets, with its client");
     assert!(each < 16 * 1024, "{each} octets");
 }
+
+/// Here too both ends live in this process, each with a TLS session.
+#[tokio::test]
+async fn an_idle_tls_connection_costs_tens_of_kib() {
+    const CONNECTIONS: usize = 200;
+    let world = World::with(trusting()).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(world.bob().await);
+    }
+    let before = resident();
+    for _ in 0..CONNECTIONS {
+        clients.push(world.bob().await);
+    }
+    let each = resident().saturating_sub(before) / CONNECTIONS;
+    println!("an idle TLS connection costs {each} octets, with its client");
+    assert!(each < 96 * 1024, "{each} octets");
+}
+
+#[tokio::test]
+async fn a_large_message_is_not_held() {
+    let world = World::with(trusting()).await;
+    // The fake would keep the body; it is told to count it only.
+    world.queue.only_count();
+    let mut client = world.mx().await;
+    client.begin("a@b.example", "alice@here.test").await;
+    let block = "a line of a large message, as long as they are\r\n".repeat(20_000);
+    client.send(&block).await;
+    let before = resident();
+    for _ in 0..45 {
+        client.send(&block).await;
+        let held = resident().saturating_sub(before);
+        assert!(held < 16 << 20, "{held} octets are held");
+    }
+    client.say(".", "250 2.0.0").await;
+    let streamed = world
+        .queue
+        .streamed
+        .load(std::sync::atomic::Ordering::SeqCst);
+    assert!(streamed > 46 * block.len() as u64);
+}

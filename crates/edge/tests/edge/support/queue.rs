@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,6 +39,8 @@ pub(crate) struct FakeQueue {
     troubles: Mutex<VecDeque<Trouble>>,
     /// Calls of `enqueue`.
     pub(crate) calls: AtomicUsize,
+    /// Bodies are counted and not kept.
+    counts_only: AtomicBool,
     /// Octets of bodies that were taken from streams.
     pub(crate) streamed: AtomicU64,
     /// Bodies whose stream ended in an error.
@@ -62,6 +64,11 @@ impl FakeQueue {
 
     pub(crate) fn messages(&self) -> Vec<NewMessage> {
         self.messages.lock().unwrap().clone()
+    }
+
+    /// From now on bodies are counted and not kept.
+    pub(crate) fn only_count(&self) {
+        self.counts_only.store(true, Ordering::SeqCst);
     }
 
     /// Lets go of everything.
@@ -129,6 +136,7 @@ impl Queue for FakeQueue {
 
     async fn put_body(&self, mut body: BodyStream) -> Result<PutBodyResponse> {
         let mut stored = Vec::new();
+        let mut size = 0;
         loop {
             let gate = self.gate.lock().unwrap().clone();
             if let Some(gate) = gate {
@@ -139,7 +147,10 @@ impl Queue for FakeQueue {
                 Some(Ok(chunk)) => {
                     self.streamed
                         .fetch_add(chunk.len() as u64, Ordering::SeqCst);
-                    stored.extend_from_slice(&chunk);
+                    size += chunk.len() as u64;
+                    if !self.counts_only.load(Ordering::SeqCst) {
+                        stored.extend_from_slice(&chunk);
+                    }
                 }
                 Some(Err(status)) => {
                     self.broken_bodies.fetch_add(1, Ordering::SeqCst);
@@ -149,7 +160,6 @@ impl Queue for FakeQueue {
         }
         let mut bodies = self.bodies.lock().unwrap();
         let name = format!("body-{}", bodies.len());
-        let size = stored.len() as u64;
         bodies.insert(name.clone(), stored);
         Ok(PutBodyResponse { name, size })
     }
