@@ -1,28 +1,32 @@
 //! Bodies as streams of pieces, with a deadline for each.
 
+use std::time::Duration;
+
 use futures_util::{Stream, StreamExt as _, stream};
 use tonic::{Status, Streaming};
 
 use crate::api::BodyStream;
 
-use super::deadline;
-
 /// Waits for the next piece of a received stream, but not for ever.
-pub(super) async fn next<T>(pieces: &mut Streaming<T>) -> Result<Option<T>, Status> {
-    match tokio::time::timeout(deadline::PIECE, pieces.message()).await {
+pub(super) async fn next<T>(
+    pieces: &mut Streaming<T>,
+    deadline: Duration,
+) -> Result<Option<T>, Status> {
+    match tokio::time::timeout(deadline, pieces.message()).await {
         Ok(piece) => piece,
         Err(_) => Err(Status::deadline_exceeded("the next piece did not come")),
     }
 }
 
-/// A received stream as a body. An error ends it.
+/// A received stream as a body, with a deadline for each piece. An error ends it.
 pub(super) fn received<T: Send + 'static>(
     pieces: Streaming<T>,
+    deadline: Duration,
     content: impl Fn(T) -> Result<bytes::Bytes, Status> + Send + 'static,
 ) -> BodyStream {
-    stream::unfold(Some((pieces, content)), |state| async {
+    stream::unfold(Some((pieces, content)), move |state| async move {
         let (mut pieces, content) = state?;
-        match next(&mut pieces).await {
+        match next(&mut pieces, deadline).await {
             Ok(Some(piece)) => match content(piece) {
                 Ok(data) => Some((Ok(data), Some((pieces, content)))),
                 Err(status) => Some((Err(status), None)),

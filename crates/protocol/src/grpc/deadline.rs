@@ -9,10 +9,13 @@ pub(super) const QUICK: Duration = Duration::from_secs(10);
 /// Something that is durable when it returns. Generous towards a busy disk, and well below the
 /// ten minutes for which a client waits after its final dot (RFC 5321 section 4.5.3.2.6).
 pub(super) const DURABLE: Duration = Duration::from_secs(60);
-/// A body of any size; its pieces have deadlines of their own.
-pub(super) const BODY: Duration = Duration::from_secs(600);
-/// The next piece of a body.
-pub(super) const PIECE: Duration = Duration::from_secs(60);
+/// A body of any size, at the pace of whoever sends it; its pieces have deadlines of their own.
+pub(super) const BODY: Duration = Duration::from_secs(6 * 3600);
+/// The next piece of a body that is still coming in: a client may pause for three minutes within
+/// its content (RFC 5321 section 4.5.3.2.5).
+pub(super) const PIECE_OF_A_CLIENT: Duration = Duration::from_secs(300);
+/// The next piece of a body that is stored.
+pub(super) const PIECE_OF_A_STORE: Duration = Duration::from_secs(60);
 /// An act of an operator, which may touch everything that is queued.
 pub(super) const ACT: Duration = Duration::from_secs(300);
 /// How often an idle connection is probed, and how long the answer may take: a peer that vanished

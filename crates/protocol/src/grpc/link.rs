@@ -31,6 +31,7 @@ impl Link {
         config: &ServicesConfig,
     ) -> Result<Self, SetupError> {
         config.check_target(name, address)?;
+        postrider_telemetry::metric::describe(metrics::METRICS);
         let mut endpoint = Endpoint::from_shared(address.to_owned())
             .map_err(|_| SetupError::Address {
                 key: name.to_owned(),

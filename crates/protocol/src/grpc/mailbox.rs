@@ -27,15 +27,19 @@ impl Service for MailboxAdapter {
         request: Request<Streaming<DeliverChunk>>,
     ) -> Result<Response<DeliverResponse>> {
         let (metadata, _, mut chunks) = request.into_parts();
-        let first = body::next(&mut chunks).await?.and_then(|chunk| chunk.part);
+        let first = body::next(&mut chunks, deadline::PIECE_OF_A_STORE)
+            .await?
+            .and_then(|chunk| chunk.part);
         let Some(deliver_chunk::Part::Header(header)) = first else {
             return Err(Status::invalid_argument("the first part is no header"));
         };
-        let content = body::received(chunks, |chunk| match chunk.part {
-            Some(deliver_chunk::Part::Data(data)) => Ok(data),
-            Some(deliver_chunk::Part::Header(_)) | None => Err(Status::invalid_argument(
-                "a part behind the header is no content",
-            )),
+        let content = body::received(chunks, deadline::PIECE_OF_A_STORE, |chunk| {
+            match chunk.part {
+                Some(deliver_chunk::Part::Data(data)) => Ok(data),
+                Some(deliver_chunk::Part::Header(_)) | None => Err(Status::invalid_argument(
+                    "a part behind the header is no content",
+                )),
+            }
         });
         let handler = self.0.deliver(header, content);
         let results = trace::below_caller(

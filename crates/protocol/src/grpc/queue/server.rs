@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Queue;
-use crate::grpc::{body, trace};
+use crate::grpc::{body, deadline, trace};
 use crate::queue_v1::queue_server::Queue as Service;
 use crate::queue_v1::{
     BodyChunk, EnqueueRequest, EnqueueResponse, GetBodyRequest, PutBodyResponse, QueueFrame,
@@ -37,9 +37,11 @@ impl Service for QueueAdapter {
         request: Request<Streaming<BodyChunk>>,
     ) -> Result<Response<PutBodyResponse>, Status> {
         let (metadata, _, chunks) = request.into_parts();
-        let handler = self
-            .0
-            .put_body(body::received(chunks, |chunk| Ok(chunk.data)));
+        let handler = self.0.put_body(body::received(
+            chunks,
+            deadline::PIECE_OF_A_CLIENT,
+            |chunk| Ok(chunk.data),
+        ));
         let response = trace::below_caller(&metadata, SERVICE, "PutBody", handler).await?;
         Ok(Response::new(response))
     }
