@@ -141,6 +141,7 @@ fn a_line_of_a_hundred_megabytes_is_not_kept() {
             break;
         }
     }
+    pop3.shutdown(Shutdown::Write).ok();
     rest(&mut pop3);
     assert!(cpu::resident(process).saturating_sub(before) < MEMORY);
     assert_served(&world, 1);

@@ -41,7 +41,11 @@ fn swaks_submits_with_starttls_and_auth() {
         .unwrap();
     }
     for received in world.fetch(ALICE, 2).unwrap() {
-        assert_eq!(body(&received), hard_body());
+        // swaks ends what it read from a file with an empty line of its own.
+        assert_eq!(
+            body(&received).trim_ascii_end(),
+            hard_body().trim_ascii_end()
+        );
         let header = String::from_utf8_lossy(&received);
         assert!(
             header.starts_with(&format!("Return-Path: <{BOB}>\r\n")),
@@ -194,6 +198,7 @@ fn git_sends_a_patch() {
         &format!("--to={ALICE}"),
         "--confirm=never",
         "--suppress-cc=all",
+        "--8bit-encoding=UTF-8",
         "--quiet",
         "0001.patch",
     ]);

@@ -82,9 +82,9 @@ fn fetchmail_fetches_and_empties_the_maildrop() {
     let out = world.dir.path().join("fetched");
     for (port, ssl) in [(ports.pop3s, "ssl"), (ports.pop3, "sslproto tls1.2+")] {
         let config = format!(
-            "set invisible\nset no bouncemail\npoll localhost protocol pop3 port {port} no rewrite\n\
+            "set invisible\nset no bouncemail\npoll localhost protocol pop3 port {port}\n\
              user {ALICE:?} password {password} {ssl} sslcertfile {certificate:?} sslcertck\n\
-             keep fetchall mda \"cat >> {out}\"\n",
+             keep fetchall no rewrite mda \"cat >> {out}\"\n",
             password = quoted(PASSWORD),
             certificate = text(&world.server.certificate()),
             out = text(&out),

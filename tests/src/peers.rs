@@ -20,7 +20,7 @@ pub fn root() -> anyhow::Result<PathBuf> {
         std::env::var_os("POSTRIDER_PEERS").map_or_else(|| target.join("peers"), PathBuf::from);
     root.canonicalize().with_context(|| {
         format!(
-            "no peers in {}: `cargo xtask peers` fetches them",
+            "no peers in {}: `cargo xtask e2e` fetches them",
             root.display()
         )
     })
@@ -34,7 +34,7 @@ pub fn program(path: &str) -> anyhow::Result<PathBuf> {
     let program = root()?.join(path);
     if !program.is_file() {
         bail!(
-            "the peer {} is missing: `cargo xtask peers` fetches it",
+            "the peer {} is missing: `cargo xtask e2e` fetches it",
             program.display()
         );
     }

@@ -11,6 +11,7 @@ pub(crate) const CLIENTS: &[&str] = &[
     "git-email",
     "libio-socket-ssl-perl",
     "libauthen-sasl-perl",
+    "libmailtools-perl",
     "fetchmail",
     "mpop",
     "python3",
