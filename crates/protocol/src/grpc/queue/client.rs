@@ -90,9 +90,11 @@ impl Queue for QueueClient {
                 self.stub().get_body(request).await
             })
             .await?;
+        let content = |chunk: BodyChunk| Ok(chunk.data);
         Ok(body::received(
             response.into_inner(),
-            |chunk| Ok(chunk.data),
+            deadline::PIECE_OF_A_STORE,
+            content,
         ))
     }
 
