@@ -135,15 +135,25 @@ pub(super) fn act(act: Act, response: &ActResponse, preview: bool) -> Vec<String
         Act::Unspecified => "left alone",
     };
     let mut lines = vec![if preview {
-        format!("{} deliveries would be {done}.", response.matched)
+        format!("{} would be {done}.", count(response.matched))
     } else {
         format!(
-            "{} of {} deliveries {done}.",
-            response.changed, response.matched
+            "{} of {} {done}.",
+            response.changed,
+            count(response.matched)
         )
     }];
     lines.extend(response.sample.iter().map(|id| format!("  {id}")));
     lines
+}
+
+fn count(deliveries: u64) -> String {
+    let word = if deliveries == 1 {
+        "delivery"
+    } else {
+        "deliveries"
+    };
+    format!("{deliveries} {word}")
 }
 
 /// The counts.

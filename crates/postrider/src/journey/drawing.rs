@@ -162,7 +162,7 @@ impl Drawing {
         let mut lines = self.phase(
             attempt.started_us,
             &title,
-            explain_attempt(event, attempt),
+            explain_attempt(attempt),
             &[QUEUE, DELIVERY, REMOTE],
         );
         let mut rows = vec![
@@ -261,22 +261,22 @@ fn explain_origin(origin: &Origin) -> String {
     format!("From {name} [{address}] at {}: {tls}, {who}.", origin.role)
 }
 
-fn explain_attempt(event: &JourneyEvent, attempt: &Attempt) -> String {
+fn explain_attempt(attempt: &Attempt) -> String {
     let took = time::span(time::between(attempt.started_us, attempt.ended_us));
+    if is_local(attempt) {
+        return format!("Into mailboxes of this server. It took {took}.");
+    }
     let to = match (
         attempt.remote_host.as_str(),
         attempt.remote_address.as_str(),
     ) {
-        ("", "") => "no server was reached".to_owned(),
-        ("", address) => format!("to {address}"),
-        (host, "") => format!("to {host}"),
-        (host, address) => format!("to {host} [{address}]"),
+        ("", "") => return format!("No other server was reached. It took {took}."),
+        ("", address) => address.to_owned(),
+        (host, "") => host.to_owned(),
+        (host, address) => format!("{host} [{address}]"),
     };
-    if is_local(attempt) {
-        return format!("By {}, took {took}.", event.instance);
-    }
     let tls = or(&attempt.tls, "without TLS");
-    format!("By {}: {to}, {tls}, took {took}.", event.instance)
+    format!("To {to}, {tls}. It took {took}.")
 }
 
 /// Whether the next hop is a mailbox of this server.
