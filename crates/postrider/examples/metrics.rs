@@ -3,9 +3,8 @@
 use postrider_telemetry::metric::{MetricInfo, markdown};
 
 fn main() {
-    let parts: [(&str, &[MetricInfo]); 5] = [
+    let parts: [(&str, &[MetricInfo]); 4] = [
         ("Edge", postrider_edge::metrics::METRICS),
-        ("Queue", postrider_queue::metrics::METRICS),
         ("Delivery", postrider_delivery::METRICS),
         ("Mailbox", postrider_mailbox::metrics::METRICS),
         (

@@ -65,6 +65,10 @@ fn pass_on(message: &Msg, wakes: &broadcast::Sender<Wake>) {
         return;
     };
     if message.get_channel_name() == JOURNEYS_CHANNEL {
+        // The dispatcher always listens; whoever else does, follows journeys.
+        if wakes.receiver_count() < 2 {
+            return;
+        }
         for id in text.as_bytes().chunks_exact(ID) {
             let id = std::str::from_utf8(id)
                 .ok()

@@ -14,18 +14,41 @@ end
 local fresh = {}
 local index = {}
 
+-- Files a message under its Message-ID, newest first. Messages that share one are marked, so that
+-- the others' end looks after it (finish.lua). Returns whether it is shared.
+local function index_by_message_id(message_id, id)
+  local named = K .. 'i:' .. message_id
+  if call('LPUSH', named, id) == 1 then
+    return false
+  end
+  call('LTRIM', named, 0, 99)
+  call('PERSIST', named)
+  local before = call('LINDEX', named, 1)
+  if before and call('EXISTS', K .. 'm:' .. before) == 1 then
+    call('HSET', K .. 'm:' .. before, 'x', 1)
+  end
+  return true
+end
+
 -- Returns whether the message at ARGV[at] was not known yet.
 local function accept(at)
   local id = ARGV[at]
   local journey = K .. 'j:' .. id
-  if call('EXISTS', journey) == 1 then
-    return false
-  end
-  local time = us(now)
   local queued = at + 7 + ARGV[at + 6]
   local number = tonumber(ARGV[queued + 1])
 
-  local fields = { 'm', ARGV[at + 1], 'a', time }
+  local events = { ARGV[at + 5] }
+  for event = at + 7, queued - 1 do
+    events[#events + 1] = ARGV[event]
+  end
+  events[#events + 1] = NOW .. '\n' .. ARGV[queued]
+  if call('RPUSH', journey, unpack(events)) > #events then
+    -- There was a journey: the message is known. Most are not, and are spared a question.
+    call('RPOP', journey, #events)
+    return false
+  end
+
+  local fields = { 'm', ARGV[at + 1], 'a', NOW }
   if ARGV[at + 2] ~= '' then
     fields[#fields + 1] = 'b'
     fields[#fields + 1] = ARGV[at + 2]
@@ -37,12 +60,11 @@ local function accept(at)
     call('SREM', K .. 'ended-bodies', ARGV[at + 3])
   end
   if ARGV[at + 4] ~= '' then
-    local named = K .. 'i:' .. ARGV[at + 4]
     fields[#fields + 1] = 'i'
     fields[#fields + 1] = ARGV[at + 4]
-    if call('LPUSH', named, id) > 1 then
-      call('LTRIM', named, 0, 99)
-      call('PERSIST', named)
+    if index_by_message_id(ARGV[at + 4], id) then
+      fields[#fields + 1] = 'x'
+      fields[#fields + 1] = 1
     end
   end
   if number > 1 then
@@ -63,18 +85,11 @@ local function accept(at)
       list = {}
       fresh[dest] = list
     end
-    list[#list + 1] = time
+    list[#list + 1] = NOW
     list[#list + 1] = id .. '.' .. delivery
     load[dest] = (load[dest] or 0) + 1
   end
   call_all('HSET', K .. 'm:' .. id, fields)
-
-  local events = { ARGV[at + 5] }
-  for event = at + 7, queued - 1 do
-    events[#events + 1] = ARGV[event]
-  end
-  events[#events + 1] = time .. '\n' .. ARGV[queued]
-  call_all('RPUSH', journey, events)
 
   index[#index + 1] = 0
   index[#index + 1] = id

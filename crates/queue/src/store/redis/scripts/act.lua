@@ -23,7 +23,7 @@ end
 local function act(id, number)
   local delivery = id .. '.' .. number
   local key = K .. 'm:' .. id
-  local row = call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'f')
+  local row = call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'x', 'f')
   if not row[1] then
     return false
   end
@@ -42,7 +42,7 @@ local function act(id, number)
     if not due or tonumber(due) <= now then
       return false
     end
-    call('ZADD', waits, us(now), delivery)
+    call('ZADD', waits, NOW, delivery)
   elseif what == 'h' then
     if hold then
       return false
@@ -65,7 +65,7 @@ local function act(id, number)
       call('ZREM', waits, delivery)
       count('removed', recipients)
       count('open', -recipients)
-      finish(id, number, dest, { o = row[3], i = row[4], f = row[5] })
+      finish(id, number, dest, { o = row[3], i = row[4], x = row[5], f = row[6] })
     end
   end
   return true
@@ -76,7 +76,7 @@ local results = {}
 for at = 5, #ARGV, 2 do
   local did = act(ARGV[at], ARGV[at + 1])
   if did then
-    call('RPUSH', K .. 'j:' .. ARGV[at], us(now) .. '\n' .. event)
+    call('RPUSH', K .. 'j:' .. ARGV[at], NOW .. '\n' .. event)
     followed[#followed + 1] = ARGV[at]
   end
   results[#results + 1] = did and 1 or 0

@@ -10,6 +10,9 @@ local function us(time)
   return string.format('%.0f', time)
 end
 
+-- The time as text.
+local NOW = us(now)
+
 -- Runs a command on a long list, in pieces that Lua's stack holds. The list may hold pairs.
 local function call_all(command, key, list)
   for from = 1, #list, 2000 do

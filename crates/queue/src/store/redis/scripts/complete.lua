@@ -14,9 +14,10 @@ local DELIVERED, FAILED = '1', '3'
 local MOST_KEPT = 65536
 
 local results = {}
-local live = {}       -- token: whether its lease is
-local completed = {}  -- token: deliveries to take off its lease
-local changed = {}    -- destinations with new due times
+local live = {}      -- token: whether its lease is
+local handed = {}    -- token: deliveries of this batch that are leased under it, and its destination
+local completed = {} -- token: deliveries to take off its lease
+local changed = {}   -- destinations with new due times
 local pending = call('EXISTS', K .. 'pending') == 1
 
 local function is_live(token)
@@ -65,17 +66,15 @@ end
 local function apply(at, outcomes)
   local token, id, number, attempt = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local delivery = id .. '.' .. number
-  local lease = call('HMGET', K .. 'l:' .. token, 'd', delivery)
   local key = K .. 'm:' .. id
-  local row = lease[2] and is_live(token)
-    and call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'f', 'a')
+  local row = handed[token][delivery] and is_live(token)
+    and call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'x', 'f', 'a')
   local attempts, flag
   if row and row[1] then
     attempts, flag = string.match(row[2] or '0', '^(%d+)(.*)$')
     attempts = tonumber(attempts)
   end
-  if not attempts or (completed[token] and completed[token][delivery])
-    or (attempt ~= '0' and tonumber(attempt) ~= attempts + 1) then
+  if not attempts or (attempt ~= '0' and tonumber(attempt) ~= attempts + 1) then
     if repeated(id, number, token, attempt) then
       return 1, false
     end
@@ -83,10 +82,10 @@ local function apply(at, outcomes)
     return 0, false
   end
 
-  local dest = lease[1]
+  local dest = handed[token].dest
+  handed[token][delivery] = nil -- what follows in this batch is a repetition
   completed[token] = completed[token] or {}
-  completed[token][delivery] = true
-  call('HDEL', K .. 'leased', delivery)
+  completed[token][#completed[token] + 1] = delivery
   local delivered, failed, left, missing = split(row[1], at + 9, outcomes)
   local wanted
   if pending then
@@ -107,9 +106,9 @@ local function apply(at, outcomes)
 
   local due = 0
   if #left == 0 then
-    finish(id, number, dest, { o = row[3], i = row[4], f = row[5] })
+    finish(id, number, dest, { o = row[3], i = row[4], x = row[5], f = row[6] })
   else
-    due = math.max(now, math.min(now + ARGV[at + 4], row[6] + ARGV[3]))
+    due = math.max(now, math.min(now + ARGV[at + 4], row[7] + ARGV[3]))
     if wanted == 'b' then
       flag = 'b'
     end
@@ -132,37 +131,64 @@ local function apply(at, outcomes)
       changed[dest] = true
     end
   end
-  call('RPUSH', K .. 'j:' .. id, string.format('%s %s %s %s %s\n', us(now), us(due), number, token,
+  call('RPUSH', K .. 'j:' .. id, string.format('%s %s %s %s %s\n', NOW, us(due), number, token,
     us(attempts + 1)) .. ARGV[at + 6])
   followed[#followed + 1] = id
   return 1, true
 end
 
-call('ZREM', K .. 'ends', '') -- as in lease.lua
+-- Asks each lease once for all deliveries of the batch that name it. Returns where each completion
+-- begins.
+local function read_leases(first, total)
+  local starts, named = {}, {}
+  local at = first
+  for completion = 1, total do
+    starts[completion] = at
+    local token = ARGV[at]
+    named[token] = named[token] or {}
+    named[token][#named[token] + 1] = ARGV[at + 1] .. '.' .. ARGV[at + 2]
+    at = at + 9 + 2 * ARGV[at + 8]
+    local dsn = tonumber(ARGV[at])
+    at = at + 1
+    for _ = 1, dsn do
+      at = after_message(at + 1)
+    end
+  end
+  for token, deliveries in pairs(named) do
+    handed[token] = {}
+    for from = 1, #deliveries, 1000 do
+      local to = math.min(from + 999, #deliveries)
+      local found = call('HMGET', K .. 'l:' .. token, 'd', unpack(deliveries, from, to))
+      handed[token].dest = found[1]
+      for place = from, to do
+        handed[token][deliveries[place]] = found[place - from + 2]
+      end
+    end
+  end
+  return starts
+end
 
-local at = 5
-for completion = 1, tonumber(ARGV[4]) do
+call('ZREM', K .. 'ends', '') -- as in lease.lua
+local starts = read_leases(5, tonumber(ARGV[4]))
+for completion, at in ipairs(starts) do
   local outcomes = tonumber(ARGV[at + 8])
   local journey = K .. 'j:' .. ARGV[at + 1]
   local dsn = at + 9 + 2 * outcomes
   local result, now_applied = apply(at, outcomes)
   results[completion] = result
-  at = dsn + 1
-  for _ = 1, tonumber(ARGV[dsn]) do
-    if now_applied then
-      call('RPUSH', journey, us(now) .. '\n' .. ARGV[at])
+  if now_applied then
+    at = dsn + 1
+    for _ = 1, tonumber(ARGV[dsn]) do
+      call('RPUSH', journey, NOW .. '\n' .. ARGV[at])
       accept(at + 1)
+      at = after_message(at + 1)
     end
-    at = after_message(at + 1)
   end
 end
 
 for token, deliveries in pairs(completed) do
-  local names = {}
-  for delivery in pairs(deliveries) do
-    names[#names + 1] = delivery
-  end
-  call_all('HDEL', K .. 'l:' .. token, names)
+  call_all('HDEL', K .. 'l:' .. token, deliveries)
+  call_all('HDEL', K .. 'leased', deliveries)
 end
 publish_ended()
 publish_accepted()

@@ -4,7 +4,7 @@
 -- Returns microseconds until there is something to do again, or nil.
 
 local over = expire_leases(ARGV[3])
-local due = call('ZRANGEBYSCORE', K .. 'later', '-inf', us(now), 'LIMIT', 0, 1000)
+local due = call('ZRANGEBYSCORE', K .. 'later', '-inf', NOW, 'LIMIT', 0, 1000)
 for _, dest in ipairs(due) do
   call('ZREM', K .. 'later', dest)
   wake(dest)

@@ -2,8 +2,8 @@
 
 local ended = {}
 
--- Ends one delivery; with its last one, the message. `message` holds the fields o, i, f of its
--- record. ARGV[2] is how long journeys are kept, in milliseconds.
+-- Ends one delivery; with its last one, the message. `message` holds the fields o, i, x, f of
+-- its record. ARGV[2] is how long journeys are kept, in milliseconds.
 local function finish(id, number, dest, message)
   local key = K .. 'm:' .. id
   load[dest] = (load[dest] or 0) - 1
@@ -25,7 +25,7 @@ local function finish(id, number, dest, message)
   if message.i then
     -- The Message-ID is forgotten with the last journey that it leads to.
     local named = K .. 'i:' .. message.i
-    local ids = call('LRANGE', named, 0, -1)
+    local ids = message.x and call('LRANGE', named, 0, -1) or {}
     for at = 1, #ids do
       if ids[at] ~= id and call('EXISTS', K .. 'm:' .. ids[at]) == 1 then
         return

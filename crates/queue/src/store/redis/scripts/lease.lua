@@ -17,7 +17,7 @@ repeat until expire_leases(ARGV[3]) < 100
 -- slot which is granted and idle.
 local function useful(dest)
   local used = tonumber(call('HGET', K .. 'slots', dest) or 0)
-  local due = call('ZCOUNT', K .. 'due:' .. dest, '-inf', us(now))
+  local due = call('ZCOUNT', K .. 'due:' .. dest, '-inf', NOW)
   if used > 0 then
     local open = tonumber(call('ZSCORE', K .. 'load', dest) or 0)
     local leased = math.max(0, open - call('ZCARD', K .. 'due:' .. dest))
@@ -30,7 +30,7 @@ end
 local looked_at = most + call('ZCARD', leases)
 local candidates = {}
 for at = 8, #ARGV do
-  local ready = call('ZRANGEBYSCORE', K .. 'ready:' .. ARGV[at], '-inf', us(now), 'WITHSCORES',
+  local ready = call('ZRANGEBYSCORE', K .. 'ready:' .. ARGV[at], '-inf', NOW, 'WITHSCORES',
     'LIMIT', 0, looked_at)
   for pair = 1, #ready, 2 do
     candidates[#candidates + 1] = { ready[pair], tonumber(ready[pair + 1]) }

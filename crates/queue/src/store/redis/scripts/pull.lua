@@ -7,7 +7,7 @@
 -- deliveries: the lease remembers "<due> <pull>" of each.
 
 local budget = tonumber(ARGV[2])
-local answers = { us(now) }
+local answers = { NOW }
 
 local function row(delivery, due)
   local id, number = string.match(delivery, '^([^.]*)%.(%d+)$')
@@ -36,7 +36,7 @@ end
 
 local function take(lease, token, dest, most, pull)
   local rows, under, owners, taken = {}, {}, {}, 0
-  local list = call('ZRANGEBYSCORE', K .. 'due:' .. dest, '-inf', us(now), 'WITHSCORES', 'LIMIT', 0,
+  local list = call('ZRANGEBYSCORE', K .. 'due:' .. dest, '-inf', NOW, 'WITHSCORES', 'LIMIT', 0,
     most)
   for at = 1, #list, 2 do
     if #rows > 0 and budget <= 0 then

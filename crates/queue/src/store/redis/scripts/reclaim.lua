@@ -28,14 +28,14 @@ local function reclaim(token, lost)
     local delivery, due = pair[1], pair[2]
     local id, number = string.match(delivery, '^([^.]*)%.(%d+)$')
     local key = K .. 'm:' .. id
-    local row = call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'f')
+    local row = call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'x', 'f')
     local attempts, flag = string.match(row[2] or '0', '^(%d+)(.*)$')
     local wanted = call('HGET', K .. 'pending', delivery)
     call('HDEL', K .. 'leased', delivery)
     call('HDEL', K .. 'pending', delivery)
     if row[1] and lost then
       attempts = attempts + 1
-      due = us(now)
+      due = NOW
       count('unknown', 1)
       call('RPUSH', K .. 'j:' .. id, due .. '\n' .. lost)
       followed[#followed + 1] = id
@@ -46,10 +46,10 @@ local function reclaim(token, lost)
       local _, recipients = string.gsub(row[1], '\n', '')
       count('removed', recipients)
       count('open', -recipients)
-      finish(id, number, dest, { o = row[3], i = row[4], f = row[5] })
+      finish(id, number, dest, { o = row[3], i = row[4], x = row[5], f = row[6] })
     else
       if wanted == 'b' then
-        flag, due = 'b', us(now)
+        flag, due = 'b', NOW
       end
       call('HSET', key, 's' .. number, attempts .. flag)
       call('ZADD', K .. (wanted == 'h' and 'held' or 'due:' .. dest), due, delivery)
@@ -66,7 +66,7 @@ end
 
 -- Ends leases whose time is over, at most a hundred. Returns how many.
 local function expire_leases(lost)
-  local over = call('ZRANGEBYSCORE', K .. 'ends', '-inf', us(now), 'LIMIT', 0, 100)
+  local over = call('ZRANGEBYSCORE', K .. 'ends', '-inf', NOW, 'LIMIT', 0, 100)
   for _, token in ipairs(over) do
     reclaim(token, lost)
   end
