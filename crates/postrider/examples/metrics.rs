@@ -3,8 +3,9 @@
 use postrider_telemetry::metric::{MetricInfo, markdown};
 
 fn main() {
-    let parts: [(&str, &[MetricInfo]); 4] = [
+    let parts: [(&str, &[MetricInfo]); 5] = [
         ("Edge", postrider_edge::metrics::METRICS),
+        ("Queue", postrider_queue::metrics::METRICS),
         ("Delivery", postrider_delivery::METRICS),
         ("Mailbox", postrider_mailbox::metrics::METRICS),
         (
