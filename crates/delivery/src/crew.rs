@@ -73,9 +73,9 @@ impl Crew {
                     break;
                 }
                 let completion = self.attempts.make(slot.as_mut(), delivery).await;
-                self.outbox.complete(completion);
                 let idle = self.live.load().config.idle.0;
-                match seat.next(slot.as_mut(), idle).await {
+                let tell = || self.outbox.complete(completion);
+                match seat.next(slot.as_mut(), idle, tell).await {
                     Some(next) => delivery = next,
                     None => break,
                 }

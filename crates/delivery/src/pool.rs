@@ -167,19 +167,32 @@ impl Seat {
 
     /// The next delivery for the slot, or `None` if it should close: the idle time is over, the
     /// connection is lost, or the lease is to be left.
-    pub(crate) async fn next(&self, slot: &mut dyn Slot, idle: Duration) -> Option<LeasedDelivery> {
+    ///
+    /// `tell` reports what the slot did before. The slot counts as free when that happens, so
+    /// that what follows from the report does not open another connection.
+    pub(crate) async fn next(
+        &self,
+        slot: &mut dyn Slot,
+        idle: Duration,
+        tell: impl FnOnce(),
+    ) -> Option<LeasedDelivery> {
         let lease = &*self.lease;
-        {
+        let next = {
             let mut state = lease.lock();
-            if let Some(delivery) = state.waiting.pop_front() {
-                return Some(delivery);
+            let next = state.waiting.pop_front();
+            let stays = state.phase == Phase::Held && slot.is_warm() && !idle.is_zero();
+            if next.is_none() && stays {
+                state.idle += 1;
+                None
+            } else {
+                Some(next)
             }
-            if state.phase != Phase::Held || !slot.is_warm() || idle.is_zero() {
-                return None;
-            }
-            state.idle += 1;
+        };
+        let waiting = next.is_none().then(|| Waiting(lease));
+        tell();
+        if let Some(next) = next {
+            return next;
         }
-        let waiting = Waiting(lease);
         let wait = async {
             let mut wake = std::pin::pin!(lease.wake.notified());
             loop {

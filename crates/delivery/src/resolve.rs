@@ -51,14 +51,21 @@ enum Nothing {
 impl Resolver {
     /// A resolver for this configuration; `own_name` is what this server is called in MX records.
     pub(crate) fn new(config: &DeliveryConfig, own_name: &str) -> anyhow::Result<Self> {
-        let mut builder = if config.resolvers.is_empty() {
-            TokioResolver::builder_tokio().context("reading the system's DNS servers")?
-        } else {
-            let servers = config.resolvers.iter().copied().map(name_server).collect();
+        let of = |servers: &[SocketAddr]| {
+            let servers = servers.iter().copied().map(name_server).collect();
             TokioResolver::builder_with_config(
                 ResolverConfig::from_name_servers(servers),
                 TokioRuntimeProvider::default(),
             )
+        };
+        let mut builder = if config.resolvers.is_empty() {
+            TokioResolver::builder_tokio().unwrap_or_else(|error| {
+                // As resolv.conf(5) has it for a system without that file.
+                tracing::warn!(%error, "the system names no DNS servers; asking 127.0.0.1:53");
+                of(&[SocketAddr::from(([127, 0, 0, 1], 53))])
+            })
+        } else {
+            of(&config.resolvers)
         };
         let options = builder.options_mut();
         options.timeout = config.resolver_timeout.0;

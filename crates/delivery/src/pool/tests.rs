@@ -83,10 +83,16 @@ async fn no_more_slots_open_than_granted_and_the_rest_waits_in_order() {
     assert!(lease.push(delivery("c")).is_none());
     assert!(lease.push(delivery("d")).is_none());
     let mut slot = fake();
-    assert_eq!(one.next(&mut slot, LONG).await.unwrap().delivery_id, "c");
-    assert_eq!(two.next(&mut slot, LONG).await.unwrap().delivery_id, "d");
+    assert_eq!(
+        one.next(&mut slot, LONG, || ()).await.unwrap().delivery_id,
+        "c"
+    );
+    assert_eq!(
+        two.next(&mut slot, LONG, || ()).await.unwrap().delivery_id,
+        "d"
+    );
     slot.warm = false;
-    assert!(one.next(&mut slot, LONG).await.is_none());
+    assert!(one.next(&mut slot, LONG, || ()).await.is_none());
     assert!(one.leave(Duration::ZERO).is_none());
     assert!(given_back(&outbox).await.is_empty());
     assert!(two.leave(Duration::ZERO).is_none());
@@ -108,7 +114,7 @@ async fn an_idle_slot_takes_what_comes_before_another_is_opened() {
     let (seat, _) = lease.push(delivery("a")).unwrap();
     let waiting = tokio::spawn(async move {
         let mut slot = fake();
-        seat.next(&mut slot, LONG)
+        seat.next(&mut slot, LONG, || ())
             .await
             .map(|next| (next.delivery_id, seat))
     });
@@ -125,26 +131,38 @@ async fn an_idle_slot_takes_what_comes_before_another_is_opened() {
 }
 
 #[tokio::test]
+async fn a_slot_is_free_when_its_report_is_told() {
+    let (lease, _outbox) = lease(8);
+    let (seat, _) = lease.push(delivery("a")).unwrap();
+    let mut slot = fake();
+    let mut another = None;
+    let tell = || another = lease.push(delivery("b"));
+    let next = seat.next(&mut slot, LONG, tell).await.unwrap();
+    assert_eq!(next.delivery_id, "b");
+    assert!(another.is_none(), "no other slot was opened for it");
+}
+
+#[tokio::test]
 async fn an_idle_slot_ends_with_its_connection_its_time_or_its_lease() {
     let (lease, _outbox) = lease(1);
     let (seat, _) = lease.push(delivery("a")).unwrap();
     let mut slot = fake();
     slot.lost.notify_one();
-    assert!(seat.next(&mut slot, LONG).await.is_none());
+    assert!(seat.next(&mut slot, LONG, || ()).await.is_none());
     assert!(
-        seat.next(&mut slot, Duration::from_millis(1))
+        seat.next(&mut slot, Duration::from_millis(1), || ())
             .await
             .is_none()
     );
     lease.change(Phase::WantedBack);
-    assert!(seat.next(&mut slot, LONG).await.is_none());
+    assert!(seat.next(&mut slot, LONG, || ()).await.is_none());
 }
 
 #[tokio::test]
 async fn a_wanted_lease_wakes_its_idle_slots() {
     let (lease, _outbox) = lease(1);
     let (seat, _) = lease.push(delivery("a")).unwrap();
-    let waiting = tokio::spawn(async move { seat.next(&mut fake(), LONG).await.is_none() });
+    let waiting = tokio::spawn(async move { seat.next(&mut fake(), LONG, || ()).await.is_none() });
     tokio::task::yield_now().await;
     lease.change(Phase::WantedBack);
     assert!(waiting.await.unwrap());

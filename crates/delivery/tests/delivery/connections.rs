@@ -138,7 +138,7 @@ async fn a_wanted_lease_goes_back_as_soon_as_it_is_idle() {
     let list = LeaseList { tokens: vec![1] };
     world.queue.send(queue_frame::Frame::WantedBack(list));
     assert_eq!(world.queue.given_back().await, [1]);
-    assert_eq!(sink.open(), 0);
+    until("the connection is closed", || sink.open() == 0).await;
     world.end().await;
 }
 
@@ -165,11 +165,9 @@ async fn a_connection_that_the_server_closed_meanwhile_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_lets_transactions_end_and_gives_the_lease_back() {
-    let sink = Sink::start("127.0.0.1", 0, sink::USUAL, |line| {
-        if line.text == "." {
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        Say::Usual
+    let sink = Sink::start("127.0.0.1", 0, sink::USUAL, |line| match line.text {
+        "." => Say::Slowly(1000),
+        _ => Say::Usual,
     })
     .await;
     let world = World::with(&sink).await;

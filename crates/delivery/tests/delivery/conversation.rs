@@ -1,7 +1,5 @@
 //! The conversation with the queue: what breaks, and what is told again.
 
-use std::time::Duration;
-
 use postrider_protocol::queue_v1::completion_ack::Status as Ack;
 use postrider_protocol::queue_v1::{LeaseList, queue_frame, worker_frame};
 
@@ -13,11 +11,9 @@ use crate::kit::{Say, Sink, World};
 const CONTENT: &str = "Subject: x\r\n\r\ntext\r\n";
 
 async fn slow_sink() -> Sink {
-    Sink::start("127.0.0.1", 0, USUAL, |line| {
-        if line.text == "." {
-            std::thread::sleep(Duration::from_millis(300));
-        }
-        Say::Usual
+    Sink::start("127.0.0.1", 0, USUAL, |line| match line.text {
+        "." => Say::Slowly(1000),
+        _ => Say::Usual,
     })
     .await
 }

@@ -1,9 +1,9 @@
 //! What the tests share.
 
-pub mod queue;
-pub mod sink;
-pub mod world;
+pub(crate) mod queue;
+pub(crate) mod sink;
+pub(crate) mod world;
 
-pub use queue::FakeQueue;
-pub use sink::{Line, Say, Sink};
-pub use world::World;
+pub(crate) use queue::FakeQueue;
+pub(crate) use sink::{Line, Say, Sink};
+pub(crate) use world::World;

@@ -20,10 +20,10 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// Longer than anything here should take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The queue's side.
-pub struct FakeQueue {
+pub(crate) struct FakeQueue {
     to_worker: Mutex<Option<mpsc::UnboundedSender<api::Result<QueueFrame>>>>,
     from_worker: tokio::sync::Mutex<mpsc::UnboundedReceiver<worker_frame::Frame>>,
     tell: mpsc::UnboundedSender<worker_frame::Frame>,
@@ -34,7 +34,7 @@ pub struct FakeQueue {
 }
 
 impl FakeQueue {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let (tell, from_worker) = mpsc::unbounded_channel();
         Arc::new(Self {
             to_worker: Mutex::default(),
@@ -46,14 +46,14 @@ impl FakeQueue {
         })
     }
 
-    pub fn send(&self, frame: queue_frame::Frame) {
+    pub(crate) fn send(&self, frame: queue_frame::Frame) {
         let frame = QueueFrame { frame: Some(frame) };
         if let Some(worker) = &*self.to_worker.lock().unwrap() {
             worker.send(Ok(frame)).ok();
         }
     }
 
-    pub fn grant(&self, token: u64, destination: &str, slots: u32) {
+    pub(crate) fn grant(&self, token: u64, destination: &str, slots: u32) {
         self.send(queue_frame::Frame::Grant(Grant {
             token,
             destination: destination.to_owned(),
@@ -61,29 +61,29 @@ impl FakeQueue {
         }));
     }
 
-    pub fn deliver(&self, deliveries: Vec<LeasedDelivery>) {
+    pub(crate) fn deliver(&self, deliveries: Vec<LeasedDelivery>) {
         self.send(queue_frame::Frame::Deliveries(DeliveryBatch { deliveries }));
     }
 
     /// Ends the conversation without a word.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.to_worker.lock().unwrap().take();
     }
 
-    pub fn answer_next(&self, answers: &[Ack]) {
+    pub(crate) fn answer_next(&self, answers: &[Ack]) {
         self.answers.lock().unwrap().extend_from_slice(answers);
     }
 
-    pub fn conversations(&self) -> u64 {
+    pub(crate) fn conversations(&self) -> u64 {
         self.conversations.load(Ordering::Relaxed)
     }
 
-    pub fn store(&self, name: &str, pieces: Vec<api::Result<Bytes>>) {
+    pub(crate) fn store(&self, name: &str, pieces: Vec<api::Result<Bytes>>) {
         self.bodies.lock().unwrap().insert(name.to_owned(), pieces);
     }
 
     /// The next thing the worker tells, heartbeats aside.
-    pub async fn told(&self) -> worker_frame::Frame {
+    pub(crate) async fn told(&self) -> worker_frame::Frame {
         let mut frames = self.from_worker.lock().await;
         loop {
             let frame = timeout(PATIENCE, frames.recv())
@@ -97,7 +97,7 @@ impl FakeQueue {
     }
 
     /// Waits for so many completions; nothing else may come before them but a hello.
-    pub async fn completions(&self, count: usize) -> Vec<Completion> {
+    pub(crate) async fn completions(&self, count: usize) -> Vec<Completion> {
         let mut all = Vec::new();
         while all.len() < count {
             match self.told().await {
@@ -110,12 +110,12 @@ impl FakeQueue {
         all
     }
 
-    pub async fn completion(&self) -> Completion {
+    pub(crate) async fn completion(&self) -> Completion {
         self.completions(1).await.remove(0)
     }
 
     /// Waits until the worker gives leases back.
-    pub async fn given_back(&self) -> Vec<u64> {
+    pub(crate) async fn given_back(&self) -> Vec<u64> {
         loop {
             match self.told().await {
                 worker_frame::Frame::GiveBack(list) => return list.tokens,
@@ -151,7 +151,7 @@ impl FakeQueue {
 }
 
 /// So that a test can hand the same queue to the worker and keep it.
-pub struct Shared(pub Arc<FakeQueue>);
+pub(crate) struct Shared(pub Arc<FakeQueue>);
 
 #[async_trait]
 impl Queue for Shared {
@@ -202,7 +202,7 @@ impl Queue for Shared {
 }
 
 /// A delivery under lease 1 to `smtp:there.test`.
-pub fn delivery(recipients: &[&str], content: &str) -> LeasedDelivery {
+pub(crate) fn delivery(recipients: &[&str], content: &str) -> LeasedDelivery {
     let queue_id = QueueId::new().to_string();
     LeasedDelivery {
         delivery_id: format!("{queue_id}.0"),

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rcgen::CertifiedKey;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
@@ -11,25 +12,27 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 /// What a sink hears.
-pub struct Line<'a> {
+pub(crate) struct Line<'a> {
     /// Number of the connection, from 0.
-    pub connection: usize,
+    pub(crate) connection: usize,
     /// Messages taken on this connection before.
-    pub message: usize,
+    pub(crate) message: usize,
     /// Recipients accepted in this transaction so far.
-    pub recipients: usize,
+    pub(crate) recipients: usize,
     /// A command without its line end; "" when the connection was opened; "." after the content.
-    pub text: &'a str,
+    pub(crate) text: &'a str,
 }
 
 /// What it says to that.
-pub enum Say {
+pub(crate) enum Say {
     /// Lines without CRLF.
     Reply(&'static str),
     /// Closes without a word.
     Close,
     /// Says this and closes.
     ReplyAndClose(&'static str),
+    /// What a sink says of itself, after so many milliseconds.
+    Slowly(u64),
     /// Never says anything.
     Hang,
     /// Says 220 and then garbage in place of a handshake.
@@ -40,18 +43,18 @@ pub enum Say {
 
 /// A message that was taken.
 #[derive(Debug, Clone, Default)]
-pub struct Taken {
-    pub connection: usize,
-    pub mail: String,
-    pub recipients: Vec<String>,
+pub(crate) struct Taken {
+    pub(crate) connection: usize,
+    pub(crate) mail: String,
+    pub(crate) recipients: Vec<String>,
     /// As it came over the wire, without the final dot's line.
-    pub wire: Vec<u8>,
-    pub tls: bool,
+    pub(crate) wire: Vec<u8>,
+    pub(crate) tls: bool,
 }
 
 impl Taken {
     /// The content without dot-stuffing.
-    pub fn content(&self) -> Vec<u8> {
+    pub(crate) fn content(&self) -> Vec<u8> {
         let mut content = Vec::new();
         for line in self.wire.split_inclusive(|byte| *byte == b'\n') {
             content.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
@@ -62,10 +65,10 @@ impl Taken {
 
 type Script = dyn Fn(&Line<'_>) -> Say + Send + Sync;
 
-pub struct Sink {
-    pub address: SocketAddr,
+pub(crate) struct Sink {
+    pub(crate) address: SocketAddr,
     /// Its certificate in PEM, for `mx.there.test`.
-    pub certificate: String,
+    pub(crate) certificate: String,
     state: Arc<State>,
 }
 
@@ -80,15 +83,17 @@ struct State {
     most_open: AtomicUsize,
 }
 
-pub const USUAL: &[&str] = &["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"];
+const TAKEN: &str = "250 2.0.0 Ok: taken";
+
+pub(crate) const USUAL: &[&str] = &["PIPELINING", "8BITMIME", "ENHANCEDSTATUSCODES", "DSN"];
 
 impl Sink {
     /// Takes everything.
-    pub async fn willing(ip: &str) -> Self {
+    pub(crate) async fn willing(ip: &str) -> Self {
         Self::start(ip, 0, USUAL, |_| Say::Usual).await
     }
 
-    pub async fn start(
+    pub(crate) async fn start(
         ip: &str,
         port: u16,
         offers: &'static [&'static str],
@@ -121,24 +126,24 @@ impl Sink {
         }
     }
 
-    pub fn taken(&self) -> Vec<Taken> {
+    pub(crate) fn taken(&self) -> Vec<Taken> {
         self.state.taken.lock().unwrap().clone()
     }
 
     /// Every command of every connection.
-    pub fn commands(&self) -> Vec<String> {
+    pub(crate) fn commands(&self) -> Vec<String> {
         self.state.commands.lock().unwrap().clone()
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.state.open.load(Ordering::SeqCst)
     }
 
-    pub fn most_open(&self) -> usize {
+    pub(crate) fn most_open(&self) -> usize {
         self.state.most_open.load(Ordering::SeqCst)
     }
 }
@@ -209,6 +214,10 @@ impl State {
                 .to_ascii_uppercase();
             let reply = match say {
                 Say::Usual => self.usual(&word, tls),
+                Say::Slowly(time) => {
+                    tokio::time::sleep(Duration::from_millis(time)).await;
+                    self.usual(&word, tls)
+                }
                 Say::Reply(reply) => reply.replace('\n', "\r\n"),
                 Say::Close => return End::Closed,
                 Say::ReplyAndClose(reply) => {
@@ -255,7 +264,11 @@ impl State {
                     });
                     let reply = match say {
                         Say::Reply(reply) | Say::ReplyAndClose(reply) => reply,
-                        Say::Usual => "250 2.0.0 Ok: taken",
+                        Say::Usual => TAKEN,
+                        Say::Slowly(time) => {
+                            tokio::time::sleep(Duration::from_millis(time)).await;
+                            TAKEN
+                        }
                         Say::Close | Say::BreakTls => return End::Closed,
                         Say::Hang => std::future::pending().await,
                     };

@@ -19,17 +19,17 @@ use tokio_util::sync::CancellationToken;
 use super::queue::{PATIENCE, Shared};
 use super::{FakeQueue, Sink};
 
-pub struct World {
-    pub queue: Arc<FakeQueue>,
-    pub mailboxes: Arc<Mailboxes>,
-    pub stop: CancellationToken,
-    pub worker: JoinHandle<()>,
+pub(crate) struct World {
+    pub(crate) queue: Arc<FakeQueue>,
+    pub(crate) mailboxes: Arc<Mailboxes>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) worker: JoinHandle<()>,
     _dns: NameServer,
 }
 
 impl World {
     /// A worker that connects to the sink's port; `there.test` has one MX at 127.0.0.1.
-    pub async fn with(sink: &Sink) -> Self {
+    pub(crate) async fn with(sink: &Sink) -> Self {
         let mut zones = Zones::default();
         host(
             &mut zones,
@@ -41,7 +41,11 @@ impl World {
         Self::start(zones, sink.address.port(), |_| {}).await
     }
 
-    pub async fn start(zones: Zones, port: u16, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
+    pub(crate) async fn start(
+        zones: Zones,
+        port: u16,
+        change: impl FnOnce(&mut DeliveryConfig),
+    ) -> Self {
         let dns = NameServer::start_quiet(zones).await.unwrap();
         let server = ServerConfig {
             hostname: "mx.here.test".to_owned(),
@@ -77,7 +81,7 @@ impl World {
     }
 
     /// Stops the worker and waits for its end.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.cancel();
         tokio::time::timeout(PATIENCE, self.worker)
             .await
@@ -87,14 +91,14 @@ impl World {
 }
 
 /// Adds an MX with its address.
-pub fn host(zones: &mut Zones, domain: &str, preference: u16, host: &str, ip: [u8; 4]) {
+pub(crate) fn host(zones: &mut Zones, domain: &str, preference: u16, host: &str, ip: [u8; 4]) {
     zones.zone(domain).unwrap();
     zones.mx(domain, preference, host).unwrap();
     zones.address(host, Ipv4Addr::from(ip).into()).unwrap();
 }
 
 /// Waits until something is so.
-pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let end = std::time::Instant::now() + PATIENCE;
     while !so() {
         assert!(std::time::Instant::now() < end, "{what}");
@@ -104,8 +108,8 @@ pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Mailboxes in memory. "full@…" is full, "nobody@…" does not exist.
 #[derive(Default)]
-pub struct Mailboxes {
-    pub delivered: Mutex<Vec<(DeliverHeader, Vec<u8>)>>,
+pub(crate) struct Mailboxes {
+    pub(crate) delivered: Mutex<Vec<(DeliverHeader, Vec<u8>)>>,
 }
 
 struct SharedMailboxes(Arc<Mailboxes>);
