@@ -74,3 +74,15 @@ fn secrets_are_not_drawn() {
     let leaked = drawn.split_whitespace().find(|word| is_password(word));
     assert_eq!(leaked, None);
 }
+
+#[test]
+fn a_demo_that_cannot_run_says_why_and_fails() {
+    let output = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        .arg("demo")
+        .env("TMPDIR", "/nonexistent/folder")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("/nonexistent/folder"), "{told}");
+}

@@ -1,14 +1,16 @@
 //! The protocols explained by running them: two servers, a DNS, and one message on its way.
 //!
-//! [`world`] is what runs, [`story`] what happens and what of it is drawn, [`submit`] and
-//! [`fetch`] the two mail programs, [`message`] what is sent, [`compare`] whether it arrived.
-//! Nothing is drawn that was not said: what the mail programs say and hear is told by them, what
-//! passes between the servers by the queues' journeys, what DNS is asked by the name server.
+//! [`world`] is what runs, [`performance`] what happens, at its own speed, [`story`] what is
+//! drawn of it, [`submit`] and [`fetch`] the two mail programs, [`message`] what is sent,
+//! [`compare`] whether it arrived. Nothing is drawn that was not said: what the mail programs say
+//! and hear is told by them, what passes between the servers by the queues' journeys, what DNS is
+//! asked by the name server.
 
 mod compare;
 mod fetch;
 mod lanes;
 mod message;
+mod performance;
 mod stage;
 mod story;
 mod submit;
@@ -76,14 +78,8 @@ async fn play(args: DemoArgs) -> anyhow::Result<ExitCode> {
 
     let message_id = format!("{}@bob.test", postrider_protocol::QueueId::new());
     let content = message::build("bob@bob.test", "alice@alice.test", &date(), &message_id);
-    let seen = Story::new(&mut stage, &world)
-        .tell(
-            people.bob,
-            people.alice,
-            &content,
-            &message_id,
-            &mut lookups,
-        )
+    let seen = Story::new(&mut stage)
+        .tell(&world, people, content.clone(), message_id, &mut lookups)
         .await?;
     let held = verdict::pronounce(&mut stage, &world, &content, &seen).await?;
     world.stop().await?;

@@ -9,9 +9,9 @@ use crate::out;
 
 /// The rest between two rows for those who watch. It shows nothing but the drawing: times are
 /// those of the dialogues, which run at their own speed.
-const PACE: Duration = Duration::from_millis(22);
+const PACE: Duration = Duration::from_millis(16);
 /// The rest before a phase, to read its heading.
-const BREATH: Duration = Duration::from_millis(200);
+const BREATH: Duration = Duration::from_millis(150);
 
 /// A canvas on standard output.
 pub(super) struct Stage {

@@ -4,8 +4,8 @@ use postrider_protocol::queue_v1::StatsResponse;
 
 use super::compare::{self, Comparison};
 use super::message;
+use super::performance::Seen;
 use super::stage::Stage;
-use super::story::Seen;
 use super::world::World;
 use crate::diagram::Tone;
 

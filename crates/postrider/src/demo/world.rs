@@ -52,8 +52,8 @@ pub(super) struct Server {
 impl Server {
     /// The operators' view of its queue.
     #[must_use]
-    pub(super) fn admin(&self) -> &dyn QueueAdmin {
-        &*self.admin
+    pub(super) fn admin(&self) -> Arc<dyn QueueAdmin> {
+        self.admin.clone()
     }
 
     async fn start(settings: &Settings, role: Role) -> anyhow::Result<Self> {

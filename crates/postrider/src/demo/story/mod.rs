@@ -1,4 +1,4 @@
-//! The demo's course: what happens, phase by phase, and what of it is drawn.
+//! What is drawn of the performance, phase by phase.
 
 mod fetching;
 mod keeping;
@@ -6,104 +6,81 @@ mod lookup;
 mod relay;
 mod submission;
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
-use anyhow::{Context, bail};
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use postrider_nameserver::Lookup;
-use postrider_protocol::Status;
 use postrider_protocol::queue_v1::{Attempt, JourneyEvent, OutcomeKind, journey_event::What};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
-use super::fetch::{Alice, Fetched};
+use super::lanes;
+use super::performance::{self, Milestone, Performance, Seen};
 use super::stage::Stage;
-use super::submit::{Accepted, Bob};
-use super::world::World;
+use super::world::{People, World};
 use crate::diagram::{Row, Tone, Wire};
 use crate::journey::time::milliseconds;
-
-/// A step that takes longer than this does not work.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// What the demo has seen, for the verdict.
-pub(crate) struct Seen {
-    /// Bob's side of the submission.
-    pub(crate) accepted: Accepted,
-    /// Bob's server to Alice's server.
-    pub(crate) relayed: Attempt,
-    /// Alice's side of the fetching.
-    pub(crate) fetched: Fetched,
-    /// The queue id at Alice's server.
-    pub(crate) alices_queue_id: String,
-}
 
 /// Tells the story once.
 pub(crate) struct Story<'a> {
     stage: &'a mut Stage,
-    world: &'a World,
-    clock: Instant,
     zero_us: u64,
 }
 
 impl<'a> Story<'a> {
-    /// A story that begins now.
-    pub(crate) fn new(stage: &'a mut Stage, world: &'a World) -> Self {
+    /// A story to be told on this stage.
+    pub(crate) fn new(stage: &'a mut Stage) -> Self {
         Self {
             stage,
-            world,
-            clock: Instant::now(),
             zero_us: unix_us(SystemTime::now()),
         }
     }
 
-    /// Runs the message from Bob to Alice.
+    /// Lets the message go from Bob to Alice, and draws what happens.
     ///
     /// # Errors
-    /// Something on the way did not go as it must.
+    /// Something on the way did not go as it must; what happened until then is drawn.
     pub(crate) async fn tell(
         mut self,
-        bob: Bob,
-        alice: Alice,
-        content: &[u8],
-        message_id: &str,
+        world: &World,
+        people: People,
+        content: Vec<u8>,
+        message_id: String,
         lookups: &mut mpsc::UnboundedReceiver<Lookup>,
     ) -> anyhow::Result<Seen> {
-        let accepted = self
-            .submission(bob, &alice.address, content)
-            .await
-            .context("Bob could not hand his message in")?;
-        let mut events = self.follow_bob(&accepted.queue_id).await?;
-        let relayed = next_attempt(&mut events)
-            .await
-            .context("Bob's server did not hand the message on")?;
-        self.lookup(&relayed, lookups).await?;
-        let (alices_queue_id, queued) = self.find_at_alice(message_id).await?;
-        self.relay(&relayed, queued.as_ref()).await?;
-        all_delivered(&relayed)?;
-
-        let mut events = self.follow_alice(&alices_queue_id).await?;
-        let kept = next_attempt(&mut events)
-            .await
-            .context("Alice's server did not put the message into her mailbox")?;
-        self.keeping(&kept).await?;
-        all_delivered(&kept)?;
-        let fetched = self
-            .fetching(alice)
-            .await
-            .context("Alice could not fetch the message")?;
-        Ok(Seen {
-            accepted,
-            relayed,
-            fetched,
-            alices_queue_id,
-        })
+        self.introduce_submission().await?;
+        self.zero_us = unix_us(SystemTime::now());
+        let mut performance =
+            performance::begin(world, people, content, message_id, Instant::now());
+        self.draw(&mut performance, lookups).await?;
+        performance.end.await?
     }
 
-    fn start_clock(&mut self) {
-        self.clock = Instant::now();
-        self.zero_us = unix_us(SystemTime::now());
+    /// Draws as far as the performance gets.
+    async fn draw(
+        &mut self,
+        performance: &mut Performance,
+        lookups: &mut mpsc::UnboundedReceiver<Lookup>,
+    ) -> anyhow::Result<()> {
+        let mut after_the_dot = self.submission(&mut performance.bob).await?;
+        while let Some(milestone) = performance.milestones.recv().await {
+            match milestone {
+                Milestone::Queued(queued) => {
+                    let row = self.queued_row(lanes::BOB_EDGE, lanes::BOB_QUEUE, &queued);
+                    self.stage.rows(&[row]).await?;
+                    self.stage.rows(&std::mem::take(&mut after_the_dot)).await?;
+                }
+                Milestone::Relayed(attempt, queued) => {
+                    self.lookup(&attempt, lookups).await?;
+                    self.relay(&attempt, queued.as_ref()).await?;
+                }
+                Milestone::Kept(attempt) => {
+                    self.keeping(&attempt).await?;
+                    self.fetching(&mut performance.alice).await?;
+                }
+            }
+        }
+        // Left over only if the message was not queued: what Bob was told then.
+        self.stage.rows(&after_the_dot).await?;
+        Ok(())
     }
 
     fn since_start(&self, at_us: u64) -> u64 {
@@ -149,52 +126,6 @@ impl<'a> Story<'a> {
             })
             .collect()
     }
-
-    async fn follow_bob(&self, queue_id: &str) -> anyhow::Result<Events> {
-        let admin = self.world.bob.admin();
-        Ok(admin.follow_journey(queue_id.to_owned()).await?)
-    }
-
-    async fn follow_alice(&self, queue_id: &str) -> anyhow::Result<Events> {
-        let admin = self.world.alice.admin();
-        Ok(admin.follow_journey(queue_id.to_owned()).await?)
-    }
-}
-
-type Events = BoxStream<'static, Result<JourneyEvent, Status>>;
-
-fn queued(mut events: impl Iterator<Item = JourneyEvent>) -> Option<JourneyEvent> {
-    events.find(|event| matches!(event.what, Some(What::Queued(_))))
-}
-
-async fn next_attempt(events: &mut Events) -> anyhow::Result<Attempt> {
-    let find = async {
-        while let Some(event) = events.next().await {
-            if let Some(What::Attempt(attempt)) = event?.what {
-                return Ok(attempt);
-            }
-        }
-        bail!("the journey ended without an attempt")
-    };
-    timeout(PATIENCE, find)
-        .await
-        .context("no attempt was made in time")?
-}
-
-fn all_delivered(attempt: &Attempt) -> anyhow::Result<()> {
-    for outcome in &attempt.outcomes {
-        if outcome.kind() != OutcomeKind::Delivered {
-            bail!(
-                "<{}> was not delivered to {}: {} {} {}",
-                outcome.address,
-                attempt.destination,
-                outcome.reply_code,
-                outcome.enhanced_status,
-                outcome.reply_text
-            );
-        }
-    }
-    Ok(())
 }
 
 fn unix_us(time: SystemTime) -> u64 {

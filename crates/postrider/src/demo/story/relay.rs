@@ -1,9 +1,8 @@
 //! Phase 3: Bob's server hands the message to Alice's.
 
-use anyhow::Context;
 use postrider_protocol::queue_v1::{Attempt, DialogueLine, JourneyEvent, dialogue_line::From};
 
-use super::{Story, queued};
+use super::Story;
 use crate::demo::lanes;
 use crate::diagram::Wire;
 use crate::journey::dialogue::{Between, opened, rows};
@@ -53,19 +52,6 @@ impl Story<'_> {
         drawn.extend(self.outcome_rows(lanes::BOB_DELIVERY, lanes::BOB_QUEUE, attempt));
         self.stage.rows(&drawn).await?;
         Ok(())
-    }
-
-    pub(super) async fn find_at_alice(
-        &self,
-        message_id: &str,
-    ) -> anyhow::Result<(String, Option<JourneyEvent>)> {
-        let admin = self.world.alice.admin();
-        let journeys = admin.journey(message_id.to_owned()).await?.journeys;
-        let journey = journeys
-            .into_iter()
-            .next()
-            .context("Alice's server knows nothing of the message")?;
-        Ok((journey.queue_id, queued(journey.events.into_iter())))
     }
 }
 

@@ -1,22 +1,15 @@
 //! Phase 1: Bob's mail program hands the message to Bob's server.
 
-use anyhow::Context;
-use postrider_protocol::queue_v1::{JourneyEvent, dialogue_line::From};
+use postrider_protocol::queue_v1::{DialogueLine, dialogue_line::From};
 use tokio::sync::mpsc;
 
-use super::{Story, queued};
+use super::Story;
 use crate::demo::lanes;
-use crate::demo::submit::{self, Accepted, Bob};
-use crate::diagram::{Tone, Wire};
+use crate::diagram::{Row, Tone, Wire};
 use crate::journey::dialogue::{Between, Teller};
 
 impl Story<'_> {
-    pub(super) async fn submission(
-        &mut self,
-        bob: Bob,
-        to: &str,
-        content: &[u8],
-    ) -> anyhow::Result<Accepted> {
+    pub(super) async fn introduce_submission(&mut self) -> std::io::Result<()> {
         self.stage
             .phase(
                 1,
@@ -27,12 +20,15 @@ impl Story<'_> {
                  It comes after the message was synced to disk, not before.",
                 &[lanes::BOB, lanes::BOB_EDGE, lanes::BOB_QUEUE],
             )
-            .await?;
-        self.start_clock();
-        let (tell, mut told) = mpsc::unbounded_channel();
-        let (to, content, clock) = (to.to_owned(), content.to_vec(), self.clock);
-        let talking =
-            tokio::spawn(async move { submit::submit(bob, &to, &content, clock, tell).await });
+            .await
+    }
+
+    /// Draws the dialogue up to the final dot, and gives the rows after it: what the queue does
+    /// in between comes first.
+    pub(super) async fn submission(
+        &mut self,
+        told: &mut mpsc::UnboundedReceiver<DialogueLine>,
+    ) -> std::io::Result<Vec<Row>> {
         let mut teller = Teller::new(Between {
             client: lanes::BOB,
             server: lanes::BOB_EDGE,
@@ -50,31 +46,13 @@ impl Story<'_> {
                 rows = rows.into_iter().map(|row| row.tone(Tone::Strong)).collect();
             }
             if dot_sent {
-                // What the queue did in between is drawn first; it is asked for below.
                 after_the_dot.extend(rows);
             } else {
                 self.stage.rows(&rows).await?;
             }
             dot_sent |= is_dot;
         }
-        let accepted = match talking.await? {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                self.stage.rows(&after_the_dot).await?;
-                return Err(error);
-            }
-        };
-        let queued = self.queued_at_bob(&accepted.queue_id).await?;
-        self.stage
-            .rows(&[self.queued_row(lanes::BOB_EDGE, lanes::BOB_QUEUE, &queued)])
-            .await?;
-        self.stage.rows(&after_the_dot).await?;
-        Ok(accepted)
-    }
-
-    async fn queued_at_bob(&self, queue_id: &str) -> anyhow::Result<JourneyEvent> {
-        let journeys = self.world.bob.admin().journey(queue_id.to_owned()).await?;
-        queued(journeys.journeys.into_iter().flat_map(|j| j.events))
-            .context("Bob's queue knows nothing of the message that it accepted")
+        after_the_dot.extend(teller.rest());
+        Ok(after_the_dot)
     }
 }
