@@ -1,11 +1,12 @@
 //! Delivery status notifications: who is told what (RFC 3461), as a message that becomes
 //! durable together with the outcome that it tells of.
 //!
-//! [`due`] decides, [`report`] writes, [`returned`] picks what of the original goes back.
+//! [`due`] decides, [`report`] writes ([`text`] for people), [`returned`] picks what of the original goes back.
 
 mod field;
 mod report;
 mod returned;
+mod text;
 
 use std::sync::Arc;
 

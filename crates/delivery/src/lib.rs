@@ -1,18 +1,18 @@
 //! Outbound delivery: takes due deliveries from the queue, hands them over, reports.
 //!
-//! What lives here: the worker's side of the conversation with the queue ([`worker`], [`outbox`]),
-//! the slots of destination leases ([`pool`], [`crew`]), the routing table ([`route`]), DNS
-//! ([`resolve`], [`targets`]), the transports ([`transport`]: [`smtp`] over [`connection`]s, and
-//! [`mailbox`]), what an attempt comes to ([`attempt`], [`outcome`]), and delivery status
-//! notifications ([`dsn`]).
+//! What lives here: the worker's side of the conversation with the queue (`worker`, `outbox`),
+//! the slots of destination leases (`pool`, `crew`), the routing table (`route`), DNS
+//! (`resolve`, `targets`), the transports (`transport`: `smtp` over `connection`s, and
+//! `mailbox`), what an attempt comes to (`attempt`, `outcome`), and delivery status
+//! notifications (`dsn`).
 //!
 //! What must not live here: the schedule of retries and all other state that matters. A worker
 //! keeps nothing on disk; whatever it holds, it holds under a lease, and if it dies, another
 //! worker goes on. The SMTP dialogue itself is in `postrider-smtp`, mailboxes are behind
 //! [`postrider_protocol::api::Mailbox`].
 //!
-//! Where to start reading: [`worker`] for where work comes from, then [`crew`], [`attempt`] and
-//! [`smtp`] for one delivery's way out.
+//! Where to start reading: `worker` for where work comes from, then `crew`, `attempt` and
+//! `smtp` for one delivery's way out.
 //!
 //! Decisions that operators may ask about:
 //! - A server that greets with 5yz or 4yz is passed over for the next one. Only if every server
