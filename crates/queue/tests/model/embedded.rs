@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use postrider_queue::store::clock::ManualClock;
 use postrider_queue::store::embedded::{EmbeddedSettings, EmbeddedStore, Faults};
-use postrider_queue::store::{Store, StoreSettings};
+use postrider_queue::store::{Store, StoreError, StoreSettings};
 use tempfile::TempDir;
 
 use crate::history::{Plan, Stage, play_all};
@@ -93,10 +93,19 @@ impl EmbeddedSubject {
             faults: self.disk.clone(),
             ..EmbeddedSettings::in_dir(self.dir.path())
         };
-        let store = EmbeddedStore::open(embedded, self.settings())
-            .await
-            .unwrap();
-        self.store = Some(Arc::new(store));
+        // A server that another thread starts at this moment holds a copy of the folder's lock until it
+        // becomes another program.
+        let mut opened = EmbeddedStore::open(embedded.clone(), self.settings()).await;
+        for _ in 0..100 {
+            match &opened {
+                Err(StoreError::Unavailable(text)) if text.contains("another process") => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                    opened = EmbeddedStore::open(embedded.clone(), self.settings()).await;
+                }
+                _ => break,
+            }
+        }
+        self.store = Some(Arc::new(opened.unwrap()));
     }
 }
 

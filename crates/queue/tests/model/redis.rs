@@ -67,6 +67,17 @@ impl RedisSubject {
             .unwrap();
     }
 
+    /// Starts the server again. The store finds its way back by itself, in its own time.
+    async fn restart(&self) {
+        self.server.lock().unwrap().run();
+        for _ in 0..100 {
+            if self.store().stats().await.is_ok() {
+                return;
+            }
+        }
+        panic!("the store does not find its way back");
+    }
+
     async fn open(&mut self) {
         let mut config = self.server.lock().unwrap().config();
         config.connect_timeout = Period(Duration::from_millis(500));
@@ -93,11 +104,9 @@ impl Subject for RedisSubject {
                 self.store = None;
                 self.open().await;
             }
-            // The store finds its way back by itself.
             Crash::Server => {
-                let mut server = self.server.lock().unwrap();
-                server.kill();
-                server.run();
+                self.server.lock().unwrap().kill();
+                self.restart().await;
             }
         }
     }
@@ -107,7 +116,7 @@ impl Subject for RedisSubject {
     }
 
     async fn mend(&mut self) {
-        self.server.lock().unwrap().run();
+        self.restart().await;
     }
 
     fn leases_survive(&self) -> bool {
