@@ -40,9 +40,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let cargo_fuzz = cargo_fuzz()?;
     for name in chosen {
         println!("\n== {name}, {} s", options.seconds);
+        // What it finds interesting goes to the first folder; the corpus in the repository is read.
+        let found = target().join("fuzz-corpus").join(name);
+        fs::create_dir_all(&found)?;
         shell::run(
             command(&cargo_fuzz)
-                .args(["fuzz", "run", name, "--"])
+                .args(["fuzz", "run", name])
+                .arg(&found)
+                .arg(root().join("fuzz/corpus").join(name))
+                .arg("--")
                 .arg(format!("-max_total_time={}", options.seconds))
                 // The sanitizer's flags are unstable; this lets the stable compiler take them.
                 .env("RUSTC_BOOTSTRAP", "1"),
