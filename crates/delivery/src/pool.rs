@@ -6,6 +6,7 @@
 //! closes; with the last one the lease is given back.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::transport::Slot;
 pub(crate) struct Lease {
     pub(crate) token: u64,
     pub(crate) destination: Destination,
-    slots: u32,
+    slots: AtomicU32,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
     wake: Notify,
@@ -62,7 +63,7 @@ impl Lease {
         Arc::new(Self {
             token,
             destination,
-            slots: slots.max(1),
+            slots: AtomicU32::new(slots.max(1)),
             outbox,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -87,7 +88,9 @@ impl Lease {
             return None;
         }
         state.since = Instant::now();
-        if state.waiting.len() < state.idle as usize || state.open >= self.slots {
+        if state.waiting.len() < state.idle as usize
+            || state.open >= self.slots.load(Ordering::Relaxed)
+        {
             state.waiting.push_back(delivery);
             drop(state);
             // The slot that worked last: its connection is the warmest, and the others may
@@ -111,6 +114,19 @@ impl Lease {
             },
             first,
         ))
+    }
+
+    /// The queue granted the lease again, with another number of slots. False if it is over, or on
+    /// its way back, so that a new one has to begin.
+    pub(crate) fn regrant(&self, slots: u32) -> bool {
+        let mut state = self.lock();
+        if !matches!(state.phase, Phase::Held | Phase::WantedBack) {
+            return false;
+        }
+        self.slots.store(slots.max(1), Ordering::Relaxed);
+        state.phase = Phase::Held;
+        state.since = Instant::now();
+        true
     }
 
     /// Changes how long the lease is held. What waits under a lease that is left is dropped:

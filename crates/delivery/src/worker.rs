@@ -249,6 +249,10 @@ impl<'a> Conversation<'a> {
             return;
         };
         tracing::debug!(token = grant.token, %destination, slots = grant.slots, "lease granted");
+        let held = self.leases.get(&grant.token);
+        if held.is_some_and(|lease| lease.regrant(grant.slots)) {
+            return;
+        }
         let lease = Lease::new(grant.token, destination, grant.slots, outbox.clone());
         if self.drain.is_some() {
             lease.change(Phase::Leaving);

@@ -219,3 +219,18 @@ async fn an_aborted_slot_frees_its_place() {
     assert!(lease.over_after(LONG));
     assert_eq!(given_back(&outbox).await, [7]);
 }
+
+#[tokio::test]
+async fn a_lease_that_is_granted_again_has_the_new_slots() {
+    let (lease, outbox) = lease(1);
+    let first = lease.push(delivery("1")).unwrap();
+    assert!(lease.push(delivery("2")).is_none());
+    assert!(lease.regrant(2));
+    let second = lease.push(delivery("3")).unwrap();
+    assert_eq!(second.1.delivery_id, "2", "first come, first served");
+    assert!(lease.push(delivery("4")).is_none());
+    lease.change(Phase::Leaving);
+    assert!(!lease.regrant(3));
+    drop((first, second));
+    assert_eq!(given_back(&outbox).await, [7]);
+}

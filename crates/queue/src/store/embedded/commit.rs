@@ -165,7 +165,7 @@ fn settle(shared: &Shared, core: &mut Core, last: u64) -> (Vec<Wake>, Vec<Waiter
     if ended > 0 {
         let ended: Vec<_> = core.state.to_archive.drain(..ended).collect();
         for (_, ended) in &ended {
-            core.state.end_body(ended.body.as_deref());
+            core.state.end_body(ended);
         }
         shared.chores.send(Chore::Archive(ended)).ok();
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use postrider_protocol::DeliveryId;
 use postrider_protocol::queue_v1::{OutcomeKind, RecipientOutcome};
 
@@ -91,7 +91,7 @@ fn apply_all(
 fn apply(
     shared: &Shared,
     core: &mut Core,
-    ready: Ready,
+    mut ready: Ready,
     now_us: u64,
 ) -> Result<Completed, StoreError> {
     let id = ready.completion.delivery;
@@ -103,6 +103,7 @@ fn apply(
     if named != 0 && named != number {
         return Ok(repeated_or_stale(core, &ready));
     }
+    drop_known(shared, core, &mut ready.dsn, now_us)?;
     let record = record(
         shared,
         &handed,
@@ -130,12 +131,8 @@ fn apply(
     let destination = core.state.destination_of(id).cloned();
     core.state.complete(&record, at);
     for dsn in ready.dsn {
-        let known = core.state.messages.contains_key(&dsn.id.as_u128())
-            || core.state.ending.contains_key(&dsn.id.as_u128());
-        if !known {
-            let len = dsn.stored.record.len() + dsn.stored.content.len();
-            enqueue::admit(core, dsn.id, dsn.stored, at, len);
-        }
+        let len = dsn.stored.record.len() + dsn.stored.content.len();
+        enqueue::admit(core, dsn.id, dsn.stored, at, len);
     }
     if let Some(destination) = destination
         && !record.rest.open.is_empty()
@@ -145,6 +142,24 @@ fn apply(
     }
     shared.wake_journey(id.queue_id);
     Ok(Completed::Done)
+}
+
+/// A DSN has an id of its own: one that is here already is not sent a second time.
+fn drop_known(
+    shared: &Shared,
+    core: &Core,
+    dsn: &mut Vec<Prepared>,
+    now_us: u64,
+) -> Result<(), StoreError> {
+    let mut known = HashSet::new();
+    for dsn in &*dsn {
+        let id = dsn.id.as_u128();
+        if core.state.messages.contains_key(&id) || enqueue::has_ended(shared, core, id, now_us)? {
+            known.insert(id);
+        }
+    }
+    dsn.retain(|dsn| known.insert(dsn.id.as_u128()));
+    Ok(())
 }
 
 /// What the worker was handed, and which attempt it makes, if it may report on it.

@@ -138,7 +138,12 @@ fn accept(
 }
 
 /// Whether a message has ended just now. It may have moved to the archive since that was asked.
-fn has_ended(shared: &Shared, core: &Core, id: u128, now_us: u64) -> Result<bool, StoreError> {
+pub(super) fn has_ended(
+    shared: &Shared,
+    core: &Core,
+    id: u128,
+    now_us: u64,
+) -> Result<bool, StoreError> {
     let kept_us = micros(shared.settings.journey_retention);
     if let Some(ended) = core.state.ending.get(&id) {
         return Ok(ended.ended_us + kept_us >= now_us);

@@ -117,11 +117,11 @@ fn reclaim(shared: &Shared) -> Result<(), StoreError> {
             let live_bytes: u64 = core.state.segments.values().map(|(_, bytes)| bytes).sum();
             let total = core.log.total_bytes();
             let tolerated = core.log.settings.segment_size * SEGMENTS_TOLERATED;
-            let needed = core
-                .state
-                .ending
-                .values()
-                .any(|ended| ended.first.segment <= oldest.number);
+            let journeys = core.state.ending.values().map(|ended| ended.first.segment);
+            let bodies = core.state.ended_bodies.values().copied();
+            let needed = journeys
+                .chain(bodies)
+                .any(|segment| segment <= oldest.number);
             if needed {
                 return Ok(());
             }

@@ -167,7 +167,7 @@ impl Store for EmbeddedStore {
         Ok(core
             .state
             .ended_bodies
-            .iter()
+            .keys()
             .take(limit)
             .cloned()
             .collect())

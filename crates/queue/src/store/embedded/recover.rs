@@ -72,7 +72,7 @@ pub(super) fn recover(dir: &Path, state: State, archived: u64) -> io::Result<Rec
     let mut state = replay.state;
     state.balance();
     for (_, ended) in state.to_archive.clone() {
-        state.end_body(ended.body.as_deref());
+        state.end_body(&ended);
     }
     state
         .to_archive

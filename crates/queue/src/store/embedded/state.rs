@@ -1,7 +1,7 @@
 //! The queue in memory, and how records change it. The same functions serve the running store
 //! and the recovery that replays the log, so that both come to the same state.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use hashbrown::HashMap;
 use postrider_protocol::{DeliveryId, Destination, QueueId};
@@ -58,8 +58,9 @@ pub(super) struct State {
     pub(super) to_archive: Vec<(u128, Ended)>,
     /// Stored bodies of messages that have not ended, and of how many.
     pub(super) bodies: HashMap<Box<str>, u32>,
-    /// Stored bodies whose last message has ended.
-    pub(super) ended_bodies: BTreeSet<String>,
+    /// Stored bodies whose last message has ended, each with the segment in which that message
+    /// began. It stays until the body is known to be deleted, so that a recovery finds the name.
+    pub(super) ended_bodies: BTreeMap<String, u32>,
     /// Live messages by the segment in which they begin: count and bytes.
     pub(super) segments: BTreeMap<u32, (u64, u64)>,
     /// The number of the record that is being applied.
@@ -82,7 +83,7 @@ impl State {
             ending: HashMap::new(),
             to_archive: Vec::new(),
             bodies: HashMap::new(),
-            ended_bodies: BTreeSet::new(),
+            ended_bodies: BTreeMap::new(),
             segments: BTreeMap::new(),
             record: 0,
             applied: HashMap::new(),
@@ -481,11 +482,12 @@ impl State {
     }
 
     /// The body of a message whose end is durable may be deleted, unless another message has it too.
-    pub(super) fn end_body(&mut self, body: Option<&str>) {
-        if let Some(body) = body
+    pub(super) fn end_body(&mut self, ended: &Ended) {
+        if let Some(body) = ended.body.as_deref()
             && !self.bodies.contains_key(body)
         {
-            self.ended_bodies.insert(body.to_owned());
+            self.ended_bodies
+                .insert(body.to_owned(), ended.first.segment);
         }
     }
 
