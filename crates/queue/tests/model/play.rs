@@ -170,7 +170,10 @@ impl<'a> Play<'a> {
             Operation::CompleteAgain(which) => {
                 if !self.completions.is_empty() {
                     let again = self.completions[which % self.completions.len()].clone();
-                    self.complete(vec![again]).await?;
+                    // Without its attempt's number a repeated report cannot be told from a new one.
+                    if again.attempt.number != 0 {
+                        self.complete(vec![again]).await?;
+                    }
                 }
             }
             Operation::Expire => self.expire().await?,
