@@ -16,7 +16,7 @@ use super::log::Log;
 use super::opening::Holdings;
 use super::record::{Head, Withdrawn};
 use super::segment::Segment;
-use super::state::State;
+use super::state::{Newest, State};
 use crate::store::clock::Clock;
 use crate::store::{StoreError, StoreSettings, Wake};
 
@@ -232,8 +232,15 @@ impl Core {
         before: Location,
         ids: Vec<u128>,
     ) -> Location {
+        let (kind, record) = (draft.kind, draft.record.clone());
         let at = self.log.stage(draft, before, ids);
         self.state.record = self.log.last();
+        self.state.newest = Some(Newest {
+            at,
+            before,
+            kind,
+            record,
+        });
         at
     }
 

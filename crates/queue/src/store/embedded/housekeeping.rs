@@ -72,6 +72,7 @@ fn archive(shared: &Shared, ended: Vec<(u128, Ended)>) {
                 ended.first,
                 ended.last,
                 ended.record.clone(),
+                ended.last_record.clone(),
             ),
         };
         if let Err(error) = shared.archive.append(&entry) {
@@ -205,7 +206,7 @@ fn move_message(shared: &Shared, id: QueueId, at: Location) -> Result<bool, Stor
     let mut moved = Moved {
         accepted: stored.accepted.clone(),
         deliveries: Vec::new(),
-        events: fold(id, &pieces(shared, id, at, seen, None), false).events,
+        events: fold(id, &pieces(shared, id, at, seen, None, None), false).events,
     };
     for (number, delivery) in (0_u32..).zip(&deliveries) {
         let mut rest = read_rest(shared, &stored, number, delivery.rest).map_err(damaged)?;

@@ -10,7 +10,7 @@ use super::core::{Shared, unavailable};
 use super::frame::{Kind, Location};
 use super::record::{Accepted, Changed, Completed, Moved};
 use super::segment::ReadError;
-use super::state::message_id_hash;
+use super::state::{Newest, message_id_hash};
 use crate::store::StoreError;
 
 /// The records of a message from its first to its last, without content.
@@ -20,9 +20,16 @@ pub(super) fn pieces(
     first: Location,
     last: Location,
     first_record: Option<Bytes>,
+    last_record: Option<Newest>,
 ) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut at = last;
+    if let Some(newest) = last_record
+        && last != first
+    {
+        pieces.push(own_part(newest.kind, newest.record, id));
+        at = newest.before;
+    }
     loop {
         if at == first
             && let Some(record) = &first_record
@@ -216,7 +223,7 @@ pub(super) fn of(shared: &Shared, id: QueueId) -> Result<Option<Journey>, StoreE
     if let Some((first, last, ended)) = place {
         return Ok(Some(fold(
             id,
-            &pieces(shared, id, first, last, None),
+            &pieces(shared, id, first, last, None, None),
             ended,
         )));
     }

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use postrider_protocol::{DeliveryId, Destination, QueueId};
 
 use super::cache::Cache;
-use super::frame::Location;
+use super::frame::{Kind, Location};
 use super::leases::Leases;
 use super::message::{
     Deliveries, Delivery, DeliveryState, Message, Pending, sender_hash, stable_hash,
@@ -27,8 +27,19 @@ pub(super) struct Ended {
     pub(super) number: u64,
     /// The acceptance, if it was in memory anyway.
     pub(super) record: Option<bytes::Bytes>,
+    /// The record that ended it, if it was in memory anyway.
+    pub(super) last_record: Option<Newest>,
     /// Its stored body, which may go once the end is durable.
     pub(super) body: Option<Box<str>>,
+}
+
+/// The record that was staged last.
+#[derive(Debug, Clone)]
+pub(super) struct Newest {
+    pub(super) at: Location,
+    pub(super) before: Location,
+    pub(super) kind: Kind,
+    pub(super) record: bytes::Bytes,
 }
 
 /// A completion that was applied, so that a repeated one is known.
@@ -65,6 +76,8 @@ pub(super) struct State {
     pub(super) segments: BTreeMap<u32, (u64, u64)>,
     /// The number of the record that is being applied.
     pub(super) record: u64,
+    /// That record itself, except in a recovery.
+    pub(super) newest: Option<Newest>,
     applied: HashMap<DeliveryId, Applied>,
     applied_order: VecDeque<DeliveryId>,
 }
@@ -86,6 +99,7 @@ impl State {
             ended_bodies: BTreeMap::new(),
             segments: BTreeMap::new(),
             record: 0,
+            newest: None,
             applied: HashMap::new(),
             applied_order: VecDeque::new(),
         }
@@ -476,6 +490,10 @@ impl State {
             number: self.record,
             record,
             body: message.body,
+            last_record: self
+                .newest
+                .take()
+                .filter(|newest| newest.at == message.last),
         };
         self.ending.insert(key, ended.clone());
         self.to_archive.push((key, ended));
@@ -538,11 +556,14 @@ impl State {
             if let Some(ended) = self.ending.get_mut(id) {
                 moved(&mut ended.first);
                 moved(&mut ended.last);
+                // It names the place of the record before, which may have moved as well.
+                ended.last_record = None;
             }
             for (ended_id, ended) in &mut self.to_archive {
                 if ended_id == id {
                     moved(&mut ended.first);
                     moved(&mut ended.last);
+                    ended.last_record = None;
                 }
             }
         }
