@@ -2,7 +2,7 @@
 //!
 //! Lives here: what the end-to-end tests (`tests/e2e`) and the load programs (`tests/bench`)
 //! share: peers started by hand from their Debian packages ([`postfix`], [`redis`]), Postrider's
-//! own processes ([`server`]), a DNS ([`dns`]), a numbered load ([`source`]) and where it ends
+//! own processes ([`server`]), a numbered load ([`source`]) and where it ends
 //! ([`sink`]). Nothing here starts a process that it does not end, and nothing leaves loopback.
 //!
 //! A peer that is missing is a failure and never a skip: `cargo xtask test` fetches them.

@@ -61,7 +61,10 @@ pub(crate) async fn authenticate(
     deadline: Duration,
 ) -> Access {
     // Acting as somebody else is an administrator's business, and nobody is one here.
-    if !credentials.authorization.is_empty() && credentials.authorization != credentials.user {
+    let other = !credentials
+        .authorization
+        .eq_ignore_ascii_case(&credentials.user);
+    if !credentials.authorization.is_empty() && other {
         return Access::Denied;
     }
     let request = AuthenticateRequest {

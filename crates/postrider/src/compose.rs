@@ -12,6 +12,7 @@ use postrider_mailbox::{MailboxService, Pop3, Pop3Role};
 use postrider_protocol::api::{Directory, QueueAdmin};
 use postrider_protocol::grpc;
 use postrider_queue::QueueService;
+use postrider_telemetry::health;
 use postrider_tls::ServerCertificate;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -157,6 +158,10 @@ impl System {
         let pop3 = ends_all(self.pop3.serve(stop.clone()).map(Ok).boxed());
         let edge = ends_all(self.edge.serve(stop.clone()).map(Ok).boxed());
         let admin = ends_all(self.admin.serve(queue_stop.clone()).err_into().boxed());
+        // These two answer in memory from here on; edge and delivery report themselves.
+        for part in ["queue", "mailbox"] {
+            health::global().component(part).ready();
+        }
 
         let mut failed = ended("edge", edge).await;
         failed = failed.or(ended("POP3", pop3).await);

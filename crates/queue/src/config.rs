@@ -224,12 +224,7 @@ impl QueueConfig {
             (0.0..=0.5).contains(&self.retry.jitter),
             "queue.retry.jitter must be from 0 to 0.5",
         );
-        problems.extend(
-            self.redis
-                .validate()
-                .into_iter()
-                .map(|problem| format!("queue.redis.{problem}")),
-        );
+        problems.extend(self.redis.validate());
         problems
     }
 }
@@ -253,5 +248,10 @@ mod tests {
         let problems = config.validate();
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(problems.iter().all(|problem| problem.starts_with("queue.")));
+        assert!(
+            !problems
+                .iter()
+                .any(|problem| problem.contains("queue.redis.queue."))
+        );
     }
 }

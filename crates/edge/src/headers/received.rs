@@ -40,7 +40,7 @@ pub(crate) struct Protocol {
     /// The client has authenticated.
     pub(crate) authenticated: bool,
     /// SMTPUTF8 was asked for.
-    pub utf8: bool,
+    pub(crate) utf8: bool,
 }
 
 impl Protocol {
@@ -62,7 +62,7 @@ impl Protocol {
 /// Appends the trace line, folded, with its CRLF.
 pub(crate) fn received(facts: &Received<'_>, out: &mut String) {
     out.push_str("Received: from ");
-    push_word(facts.hello, out);
+    push_word(facts.hello, facts.with.utf8, out);
     out.push_str(" ([");
     if facts.client.is_ipv6() {
         out.push_str("IPv6:");
@@ -84,11 +84,12 @@ pub(crate) fn received(facts: &Received<'_>, out: &mut String) {
 }
 
 /// The client's own words, cut and without what could be read as part of the line's structure.
-fn push_word(word: &str, out: &mut String) {
+/// Letters beyond ASCII stay only where the message may hold them (RFC 6532).
+fn push_word(word: &str, utf8: bool, out: &mut String) {
     let before = out.len();
     out.extend(word.chars().take(WORD).map(|char| match char {
         '!'..='\'' | '*'..=':' | '<'..='~' => char,
-        char if !char.is_ascii() && char.is_alphanumeric() => char,
+        char if utf8 && !char.is_ascii() && char.is_alphanumeric() => char,
         _ => '?',
     }));
     if out.len() == before {
