@@ -110,7 +110,7 @@ fn fetchmail_fetches_and_empties_the_maildrop() {
 
 /// A string as fetchmail's file wants it.
 fn quoted(value: &str) -> String {
-    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\042"))
 }
 
 #[test]

@@ -56,7 +56,7 @@ fn to_wire(file: &[u8]) -> Vec<u8> {
 fn foreign_messages_arrive_octet_for_octet() {
     let world = World::start().unwrap();
     let messages = messages();
-    for (number, (_, message)) in messages.iter().enumerate() {
+    for (number, (path, message)) in messages.iter().enumerate() {
         let file = world.file(&format!("{number}.eml"), message).unwrap();
         // By the listener between servers, which must not complete what is missing.
         run(Command::new("curl")
@@ -92,6 +92,7 @@ fn foreign_messages_arrive_octet_for_octet() {
             ]))
         .unwrap()
         .stdout;
+        println!("{path}");
         assert_carried(message, &received);
         run(Command::new("curl")
             .args([
