@@ -108,7 +108,9 @@ impl Clerk {
             let now = SystemTime::now();
             headers::complete(&headers, id, &self.shared.hostname, now, &mut prefix)
         });
-        if !headers.ends_properly {
+        // Text without any header section must not be read as one behind our fields. Where there
+        // are fields, what follows them is as its author left it.
+        if headers.len == 0 && !headers.ends_properly {
             prefix.push_str("\r\n");
         }
         arrival.message_id = made.flatten().unwrap_or(headers.message_id);

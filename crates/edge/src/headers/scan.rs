@@ -19,7 +19,7 @@ pub(crate) struct Headers {
     /// Its value without angle brackets; empty if there is none or it makes no sense.
     pub(crate) message_id: String,
     /// The section ends in an empty line, or with the message. Otherwise the body follows at
-    /// once, and whoever adds a field must add the empty line too.
+    /// once; where there is no field at all, whoever adds one must add the empty line too.
     pub(crate) ends_properly: bool,
 }
 

@@ -30,6 +30,7 @@ pub(super) struct Scanner {
     segment: Arc<Segment>,
     check_content: bool,
     offset: u64,
+    data_end: u64,
     window: Vec<u8>,
     window_at: u64,
 }
@@ -37,6 +38,7 @@ pub(super) struct Scanner {
 impl Scanner {
     pub(super) fn new(segment: Arc<Segment>, check_content: bool) -> Self {
         Self {
+            data_end: segment.data_end(),
             segment,
             check_content,
             offset: PREFACE as u64,
@@ -113,6 +115,10 @@ impl Scanner {
         let mut at = from;
         let mut clean = true;
         loop {
+            // What was never written to reads as zeros, and holds no header.
+            if at >= self.data_end {
+                return Ok(Found::End { at: from, clean });
+            }
             let bytes = self.bytes(at, WINDOW)?;
             if bytes.is_empty() {
                 return Ok(Found::End { at: from, clean });

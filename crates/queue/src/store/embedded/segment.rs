@@ -158,6 +158,25 @@ impl Segment {
         Ok(())
     }
 
+    /// Behind this only space comes that was never written to. Segments are given their space in
+    /// advance, and reading all of it would take long after a crash. To be asked before reading:
+    /// what was read counts as written with some file systems.
+    pub(super) fn data_end(&self) -> u64 {
+        use rustix::fs::{SeekFrom, seek};
+        use rustix::io::Errno;
+        let mut end = 0;
+        loop {
+            match seek(&self.file, SeekFrom::Data(end))
+                .and_then(|data| seek(&self.file, SeekFrom::Hole(data)))
+            {
+                Ok(hole) if hole > end => end = hole,
+                Err(Errno::NXIO) => return end,
+                // Not every file system can tell.
+                Ok(_) | Err(_) => return u64::MAX,
+            }
+        }
+    }
+
     pub(super) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.file.read_at(buffer, offset)
     }
