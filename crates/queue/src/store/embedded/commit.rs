@@ -37,6 +37,10 @@ pub(super) fn run(shared: &Shared) {
             }
         }
         if !core.sync_wanted {
+            // Nobody makes anything durable from here on: whoever waits hears so, and whoever
+            // asks later too. Housekeeping may be among them, and stopping waits for it.
+            core.committing = false;
+            core.waiters.clear();
             return;
         }
         core.sync_wanted = false;

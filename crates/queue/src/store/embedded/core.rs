@@ -41,6 +41,8 @@ pub(super) struct Core {
     pub(super) arrivals: VecDeque<(u64, u128)>,
     pub(super) sync_wanted: bool,
     pub(super) stopping: bool,
+    /// The commit thread takes requests.
+    pub(super) committing: bool,
     pub(super) epoch: u64,
     /// Until when [`crate::store::Store::expire`] has looked for due deliveries.
     pub(super) looked_us: u64,
@@ -97,6 +99,10 @@ impl Shared {
     /// Asks for a sync and gives what to wait for.
     pub(super) fn commit(&self, core: &mut Core) -> Commit {
         let (answer, receiver) = oneshot::channel();
+        if !core.committing {
+            // The sender is dropped, which the receiver hears at once.
+            return Commit(receiver);
+        }
         self.commits.fetch_add(1, Ordering::Relaxed);
         core.waiters.push_back(Waiter {
             number: core.log.last(),
@@ -177,6 +183,7 @@ impl Core {
             arrivals: VecDeque::new(),
             sync_wanted: false,
             stopping: false,
+            committing: true,
             epoch,
             looked_us: 0,
             closed: false,
