@@ -180,7 +180,7 @@ impl Pop3Config {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pop3Listener {
-    /// Address and port, e.g. "[::]:110" for every address of the machine, IPv4 included.
+    /// Address and port, e.g. `[::]:110` for every address of the machine, IPv4 included.
     pub address: SocketAddr,
     /// Whether TLS starts at once or on demand.
     pub role: Pop3Role,

@@ -1,4 +1,6 @@
 //! The command line: what there is to say, and how it is explained.
+// The comments are what `--help` prints, where brackets name a section of the configuration.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 use std::path::PathBuf;
 

@@ -10,7 +10,7 @@ use crate::settings::Settings;
 pub struct Wanted {
     /// The address.
     pub address: SocketAddr,
-    /// Where in the config it stands, e.g. "edge.listeners[0].address".
+    /// Where in the config it stands, e.g. `edge.listeners[0].address`.
     pub key: String,
     /// What for, e.g. "mx".
     pub purpose: String,

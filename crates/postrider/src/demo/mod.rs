@@ -1,8 +1,8 @@
 //! The protocols explained by running them: two servers, a DNS, and one message on its way.
 //!
-//! [`world`] is what runs, [`performance`] what happens, at its own speed, [`story`] what is
-//! drawn of it, [`submit`] and [`fetch`] the two mail programs, [`message`] what is sent,
-//! [`compare`] whether it arrived. Nothing is drawn that was not said: what the mail programs say
+//! `world` is what runs, `performance` what happens, at its own speed, `story` what is
+//! drawn of it, `submit` and `fetch` the two mail programs, `message` what is sent,
+//! `compare` whether it arrived. Nothing is drawn that was not said: what the mail programs say
 //! and hear is told by them, what passes between the servers by the queues' journeys, what DNS is
 //! asked by the name server.
 
