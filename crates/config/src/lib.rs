@@ -3,7 +3,7 @@
 //! Lives here: reading the file and the environment into sections ([`Document`], [`Reader`]), the
 //! section that all services share ([`ServerConfig`]), value types (durations, sizes, secrets),
 //! noticing that the file has changed ([`watch`]), and writing the reference of all sections
-//! from the doc comments of their structs ([`reference`]).
+//! from the doc comments of their structs ([`mod@reference`]).
 //!
 //! Must not live here: a service's own section. That is a struct in the service's `config.rs`, and its
 //! doc comments are the reference.

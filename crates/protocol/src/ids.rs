@@ -89,7 +89,7 @@ impl FromStr for QueueId {
     }
 }
 
-/// A delivery's name: its message and its number in the message, "<queue id>.<n>".
+/// A delivery's name: its message and its number in the message, `<queue id>.<n>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId {
     /// The message.

@@ -18,13 +18,25 @@ pub use ids::{DeliveryId, QueueId};
 pub use tonic::{Code, Status};
 
 /// Types and services of the package `postrider.queue.v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::large_futures)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::large_futures,
+    rustdoc::all
+)]
 pub mod queue_v1 {
     tonic::include_proto!("postrider.queue.v1");
 }
 
 /// Types and services of the package `postrider.mailbox.v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::large_futures)]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::large_futures,
+    rustdoc::all
+)]
 pub mod mailbox_v1 {
     tonic::include_proto!("postrider.mailbox.v1");
 }

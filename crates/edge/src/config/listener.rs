@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerConfig {
-    /// Address and port, e.g. "192.0.2.1:25" or "[::]:25". "[::]" takes IPv4 as well, and falls
+    /// Address and port, e.g. `192.0.2.1:25` or `[::]:25`. `[::]` takes IPv4 as well, and falls
     /// back to "0.0.0.0" on a machine without IPv6.
     #[schemars(with = "String")]
     pub address: SocketAddr,
