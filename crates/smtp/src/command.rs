@@ -1,6 +1,7 @@
 //! Commands (RFC 5321 section 4.1) and what is wrong with lines that are none.
 
 use crate::address::{ForwardPath, InvalidAddress, ReversePath, path_length};
+use crate::ascii;
 use crate::envelope::{MailParameters, RcptParameters};
 use crate::extension::Extensions;
 use crate::reply::Reply;
@@ -109,10 +110,10 @@ impl<'a> Command<'a> {
     /// # Errors
     /// What is wrong; [`CommandError::reply`] is the reply to it.
     pub fn parse(line: &'a [u8], offered: Extensions) -> Result<Self, CommandError> {
-        let line = core::str::from_utf8(line).map_err(|_| CommandError::Malformed)?;
-        if line.bytes().any(|byte| byte.is_ascii_control()) {
+        if ascii::has_control(line) {
             return Err(CommandError::Malformed);
         }
+        let line = core::str::from_utf8(line).map_err(|_| CommandError::Malformed)?;
         let line = line.trim_end_matches(' ');
         let (verb, arguments) = line.split_once(' ').unwrap_or((line, ""));
         let verb = Verb::find(verb).ok_or(CommandError::Unknown)?;

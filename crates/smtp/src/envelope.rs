@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::ops::BitOr;
 
 use crate::address::{ForwardPath, ReversePath};
+use crate::datetime::DateTime;
 
 /// An envelope, as a server receives it and a client sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +41,39 @@ pub struct MailParameters {
     pub ret: Option<DsnReturn>,
     /// ENVID, as it came: xtext of at most 100 octets (RFC 3461 section 4.4).
     pub envid: Option<Box<str>>,
+    /// HOLDFOR or HOLDUNTIL: not to be sent before then (RFC 4865). Not said to other servers: the
+    /// message is there when it goes to them.
+    pub hold: Option<Hold>,
+    /// MT-PRIORITY (RFC 6710 section 4).
+    pub priority: Priority,
+}
+
+/// Until when a message is to be held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// HOLDFOR: so many seconds from now; at least one, at most 999,999,999.
+    For(u32),
+    /// HOLDUNTIL: until this moment.
+    Until(DateTime),
+}
+
+/// How urgent a message is: from -9 to 9, where 0 is usual.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Priority(i8);
+
+impl Priority {
+    /// From a number; `None` beyond -9 and 9.
+    #[must_use]
+    pub fn new(number: i32) -> Option<Self> {
+        let number = i8::try_from(number).ok()?;
+        (-9..=9).contains(&number).then_some(Self(number))
+    }
+
+    /// As a number.
+    #[must_use]
+    pub const fn get(self) -> i8 {
+        self.0
+    }
 }
 
 /// ESMTP parameters of RCPT.

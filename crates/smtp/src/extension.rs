@@ -27,6 +27,10 @@ impl Extensions {
     pub const STARTTLS: Self = Self(1 << 7);
     /// RFC 4954: clients may authenticate.
     pub const AUTH: Self = Self(1 << 8);
+    /// RFC 4865: a submitted message may be held until a later time.
+    pub const FUTURE_RELEASE: Self = Self(1 << 9);
+    /// RFC 6710: a message may be more or less urgent than others.
+    pub const MT_PRIORITY: Self = Self(1 << 10);
 
     /// What Postrider's server offers to everybody, in clear and under TLS.
     pub const COMMON: Self = Self::PIPELINING

@@ -24,10 +24,12 @@ extern crate alloc;
 extern crate std;
 
 pub mod address;
+mod ascii;
 pub mod client;
 pub mod command;
 pub mod credentials;
 pub mod data;
+pub mod datetime;
 pub mod envelope;
 pub mod extension;
 pub mod outline;

@@ -3,6 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::ascii;
+
 /// Octets of text that an outline keeps; lines that come later are dropped.
 const MAX_TEXT: usize = 32 * 1024;
 /// Octets that are kept of one line.
@@ -145,6 +147,7 @@ impl Outline {
         }
         let shown = &line[..line.len().min(MAX_LINE)];
         match core::str::from_utf8(shown) {
+            Ok(text) if ascii::is_printable(shown) => self.text.push_str(text),
             Ok(text) if !text.contains(|c: char| c.is_control()) => self.text.push_str(text),
             _ => {
                 let text = String::from_utf8_lossy(shown);

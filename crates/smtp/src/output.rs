@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::ascii;
 use crate::outline::{Outline, Speaker};
 use crate::reply::Reply;
 
@@ -61,9 +62,11 @@ impl Output {
         let start = self.bytes.len();
         // Writing to memory cannot fail.
         let _infallible = fmt::Write::write_fmt(&mut Sink(&mut self.bytes), line);
-        for byte in &mut self.bytes[start..] {
-            if byte.is_ascii_control() {
-                *byte = b'?';
+        if ascii::has_control(&self.bytes[start..]) {
+            for byte in &mut self.bytes[start..] {
+                if byte.is_ascii_control() {
+                    *byte = b'?';
+                }
             }
         }
         self.bytes.extend_from_slice(b"\r\n");

@@ -4,7 +4,8 @@ use alloc::string::String;
 use core::fmt::{self, Write};
 
 use crate::command::CommandError;
-use crate::envelope::{DsnReturn, MailParameters, Notify, RcptParameters};
+use crate::datetime::DateTime;
+use crate::envelope::{DsnReturn, Hold, MailParameters, Notify, Priority, RcptParameters};
 use crate::extension::Extensions;
 use crate::xtext;
 
@@ -34,6 +35,16 @@ impl MailParameters {
                     parameters.envid = Some(value.into());
                 }
                 (Keyword::Auth, Some(value)) if xtext::is_xtext(value) => {}
+                // One of the two, and once (RFC 4865 section 4).
+                (Keyword::HoldFor | Keyword::HoldUntil, _) if parameters.hold.is_some() => {
+                    return Err(CommandError::BadParameter);
+                }
+                (Keyword::HoldFor, Some(value)) => parameters.hold = Some(hold_for(value)?),
+                (Keyword::HoldUntil, Some(value)) => {
+                    let until = DateTime::parse(value).ok_or(CommandError::BadParameter)?;
+                    parameters.hold = Some(Hold::Until(until));
+                }
+                (Keyword::MtPriority, Some(value)) => parameters.priority = priority(value)?,
                 (Keyword::Notify | Keyword::Orcpt, _) => {
                     return Err(CommandError::UnknownParameter);
                 }
@@ -79,10 +90,13 @@ enum Keyword {
     Auth,
     Notify,
     Orcpt,
+    HoldFor,
+    HoldUntil,
+    MtPriority,
 }
 
 impl Keyword {
-    const ALL: [(Self, &'static str, Extensions); 8] = [
+    const ALL: [(Self, &'static str, Extensions); 11] = [
         (Self::Size, "SIZE", Extensions::SIZE),
         (Self::Body, "BODY", Extensions::EIGHT_BIT_MIME),
         (Self::SmtpUtf8, "SMTPUTF8", Extensions::SMTPUTF8),
@@ -91,6 +105,9 @@ impl Keyword {
         (Self::Auth, "AUTH", Extensions::AUTH),
         (Self::Notify, "NOTIFY", Extensions::DSN),
         (Self::Orcpt, "ORCPT", Extensions::DSN),
+        (Self::HoldFor, "HOLDFOR", Extensions::FUTURE_RELEASE),
+        (Self::HoldUntil, "HOLDUNTIL", Extensions::FUTURE_RELEASE),
+        (Self::MtPriority, "MT-PRIORITY", Extensions::MT_PRIORITY),
     ];
 
     fn find(name: &str, offered: Extensions) -> Option<Self> {
@@ -170,6 +187,27 @@ fn ret(value: &str) -> Result<DsnReturn, CommandError> {
     }
 }
 
+/// One to nine digits, the first of which is not 0 (RFC 4865 section 4).
+fn hold_for(value: &str) -> Result<Hold, CommandError> {
+    let is_number = value.len() <= 9
+        && !value.starts_with('0')
+        && value.bytes().all(|byte| byte.is_ascii_digit());
+    match value.parse() {
+        Ok(seconds) if is_number => Ok(Hold::For(seconds)),
+        _ => Err(CommandError::BadParameter),
+    }
+}
+
+/// `0`, or a digit from 1 to 9 that may have a minus sign (RFC 6710 section 3).
+fn priority(value: &str) -> Result<Priority, CommandError> {
+    let number = match value.as_bytes() {
+        [digit @ b'0'..=b'9'] => i32::from(digit - b'0'),
+        [b'-', digit @ b'1'..=b'9'] => -i32::from(digit - b'0'),
+        _ => return Err(CommandError::BadParameter),
+    };
+    Priority::new(number).ok_or(CommandError::BadParameter)
+}
+
 const NOTIFY_EVENTS: [(&str, Notify); 4] = [
     ("NEVER", Notify::NEVER),
     ("SUCCESS", Notify::SUCCESS),
@@ -226,10 +264,18 @@ impl fmt::Display for MailParameters {
             Some(DsnReturn::Headers) => f.write_str(" RET=HDRS")?,
             None => {}
         }
-        match &self.envid {
-            Some(envid) => write!(f, " ENVID={envid}"),
-            None => Ok(()),
+        if let Some(envid) = &self.envid {
+            write!(f, " ENVID={envid}")?;
         }
+        match self.hold {
+            Some(Hold::For(seconds)) => write!(f, " HOLDFOR={seconds}")?,
+            Some(Hold::Until(moment)) => write!(f, " HOLDUNTIL={moment}")?,
+            None => {}
+        }
+        if self.priority == Priority::default() {
+            return Ok(());
+        }
+        write!(f, " MT-PRIORITY={}", self.priority.get())
     }
 }
 
@@ -258,7 +304,10 @@ mod tests {
     use super::*;
     use std::string::ToString;
 
-    const ALL: Extensions = Extensions::COMMON.and(Extensions::AUTH);
+    const ALL: Extensions = Extensions::COMMON
+        .and(Extensions::AUTH)
+        .and(Extensions::FUTURE_RELEASE)
+        .and(Extensions::MT_PRIORITY);
 
     #[test]
     fn mail_parameters() {
@@ -269,6 +318,22 @@ mod tests {
         let lower =
             MailParameters::parse("  body=8bitmime  auth=<> size=99999999999999999999 ", ALL);
         assert_eq!(lower.unwrap().size, Some(u64::MAX));
+    }
+
+    #[test]
+    fn parameters_of_submission() {
+        for text in [
+            " HOLDFOR=1 MT-PRIORITY=9",
+            " HOLDFOR=999999999",
+            " HOLDUNTIL=2026-11-25T10:00:00Z MT-PRIORITY=-9",
+        ] {
+            let parameters = MailParameters::parse(text, ALL).unwrap();
+            assert_eq!(parameters.to_string(), text);
+        }
+        let usual = MailParameters::parse("mt-priority=0", ALL).unwrap();
+        assert_eq!(usual, MailParameters::default());
+        assert_eq!(Priority::new(10), None);
+        assert_eq!(Priority::new(-10), None);
     }
 
     #[test]
@@ -288,7 +353,15 @@ mod tests {
                 Err(CommandError::UnknownParameter)
             );
         }
-        for text in ["SIZE=1", "RET=FULL", "SMTPUTF8", "AUTH=<>"] {
+        for text in [
+            "SIZE=1",
+            "RET=FULL",
+            "SMTPUTF8",
+            "AUTH=<>",
+            "HOLDFOR=1",
+            "HOLDUNTIL=2026-11-25T10:00:00Z",
+            "MT-PRIORITY=1",
+        ] {
             assert_eq!(
                 MailParameters::parse(text, Extensions::NONE),
                 Err(CommandError::UnknownParameter)
@@ -320,6 +393,24 @@ mod tests {
             "A_B=1",
             "ENVID",
             "AUTH",
+            "HOLDFOR",
+            "HOLDFOR=0",
+            "HOLDFOR=01",
+            "HOLDFOR=+1",
+            "HOLDFOR=-1",
+            "HOLDFOR=1000000000",
+            "HOLDFOR=1 HOLDFOR=1",
+            "HOLDFOR=1 HOLDUNTIL=2026-11-25T10:00:00Z",
+            "HOLDUNTIL",
+            "HOLDUNTIL=1795600800",
+            "HOLDUNTIL=2026-11-31T10:00:00Z",
+            "MT-PRIORITY",
+            "MT-PRIORITY=10",
+            "MT-PRIORITY=-10",
+            "MT-PRIORITY=-0",
+            "MT-PRIORITY=+1",
+            "MT-PRIORITY=01",
+            "MT-PRIORITY=high",
         ] {
             assert_eq!(
                 MailParameters::parse(text, ALL),

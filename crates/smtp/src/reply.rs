@@ -6,6 +6,7 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::ascii;
 use crate::status::{Class, EnhancedStatus};
 
 pub use parser::{MalformedReply, ReplyParser};
@@ -128,7 +129,11 @@ impl Reply {
                 output.push(b' ');
             }
             let room = MAX_LINE - 2 - (output.len() - start);
-            output.extend(line.chars().take(room).map(printable));
+            if line.len() <= room && ascii::is_printable(line.as_bytes()) {
+                output.extend_from_slice(line.as_bytes());
+            } else {
+                output.extend(line.chars().take(room).map(printable));
+            }
             output.extend_from_slice(b"\r\n");
         }
     }
@@ -146,16 +151,25 @@ fn push_code(code: u16, output: &mut Vec<u8>) {
 }
 
 fn push_status(status: EnhancedStatus, output: &mut Vec<u8>) {
-    use fmt::Write;
-    struct Ascii<'a>(&'a mut Vec<u8>);
-    impl Write for Ascii<'_> {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            self.0.extend_from_slice(text.as_bytes());
-            Ok(())
-        }
-    }
-    // Writing to a Vec cannot fail.
-    let _infallible: fmt::Result = write!(Ascii(output), "{status}");
+    output.extend_from_slice(match status.class() {
+        Class::Success => b"2.",
+        Class::TransientFailure => b"4.",
+        Class::PermanentFailure => b"5.",
+    });
+    push_number(status.subject(), output);
+    output.push(b'.');
+    push_number(status.detail(), output);
+}
+
+/// A number of at most three digits.
+fn push_number(number: u16, output: &mut Vec<u8>) {
+    let digits = [number / 100 % 10, number / 10 % 10, number % 10].map(|digit| b'0' + digit as u8);
+    let leading = match number {
+        0..=9 => 2,
+        10..=99 => 1,
+        _ => 0,
+    };
+    output.extend_from_slice(&digits[leading..]);
 }
 
 /// The reply on one line, for logs: `550 5.1.1 No such user`.

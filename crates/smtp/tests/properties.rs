@@ -87,6 +87,7 @@ fn envelope() -> impl Strategy<Value = Envelope> {
                 smtputf8: true,
                 ret,
                 envid: envid.map(Into::into),
+                ..MailParameters::default()
             },
             recipients,
         })
@@ -230,7 +231,7 @@ proptest! {
     fn commands(
         verb in prop::sample::select(vec!["MAIL FROM:", "rcpt to: ", "EHLO ", ""]),
         address in address(),
-        rest in prop_oneof![Just(" SMTPUTF8 BODY=8BITMIME".to_owned()), Just(" NOTIFY=SUCCESS,DELAY".to_owned()), "\\PC{0,40}"],
+        rest in prop_oneof![Just(" SMTPUTF8 BODY=8BITMIME".to_owned()), Just(" NOTIFY=SUCCESS,DELAY".to_owned()), Just(" HOLDUNTIL=2026-11-25T10:00:00.1+01:00 MT-PRIORITY=-1".to_owned()), "\\PC{0,40}"],
     ) {
         harness::command(format!("{verb}<{address}>{rest}").as_bytes());
     }

@@ -101,13 +101,13 @@ fn ascii_name(text: &str) -> Option<Cow<'_, str>> {
 
 fn is_ascii_name(text: &str) -> bool {
     text.len() <= 253
-        && text.split('.').all(|label| {
+        && text.as_bytes().split(|b| *b == b'.').all(|label| {
             (1..=63).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
+                && label[0] != b'-'
+                && label[label.len() - 1] != b'-'
                 && label
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                    .iter()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         })
 }
 

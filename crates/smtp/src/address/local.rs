@@ -17,8 +17,11 @@ fn dot_string_length(text: &str) -> Option<usize> {
     let end = text
         .find(|c| !is_atext(c) && c != '.')
         .unwrap_or(text.len());
-    let local = &text[..end];
-    local.split('.').all(|atom| !atom.is_empty()).then_some(end)
+    let local = &text.as_bytes()[..end];
+    let well_dotted = local.first().is_some_and(|first| *first != b'.')
+        && local.last().is_some_and(|last| *last != b'.')
+        && !local.windows(2).any(|pair| pair == b"..");
+    well_dotted.then_some(end)
 }
 
 fn quoted_length(text: &str) -> Option<usize> {

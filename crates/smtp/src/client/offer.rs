@@ -66,7 +66,7 @@ impl Offer {
     }
 }
 
-const KEYWORDS: [(&str, Extensions); 9] = [
+const KEYWORDS: [(&str, Extensions); 10] = [
     ("PIPELINING", Extensions::PIPELINING),
     ("SIZE", Extensions::SIZE),
     ("8BITMIME", Extensions::EIGHT_BIT_MIME),
@@ -76,6 +76,7 @@ const KEYWORDS: [(&str, Extensions); 9] = [
     ("DSN", Extensions::DSN),
     ("STARTTLS", Extensions::STARTTLS),
     ("AUTH", Extensions::AUTH),
+    ("MT-PRIORITY", Extensions::MT_PRIORITY),
 ];
 
 #[cfg(test)]

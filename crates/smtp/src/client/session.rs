@@ -259,7 +259,8 @@ impl Session {
         }
     }
 
-    /// Sends the end of the content. From now on the outcome of a lost connection is *unknown*.
+    /// Sends the end of the content. From now on the outcome of a lost connection is *unknown*, unless
+    /// the [output was lost](Self::output_lost).
     pub fn end_of_content(&mut self, output: &mut Output) {
         if let State::Transaction(transaction) = &mut self.state {
             transaction.end_of_content(output);
@@ -290,6 +291,16 @@ impl Session {
     pub fn connection_lost(&mut self, why: impl Into<Cow<'static, str>>) {
         let why = why.into();
         self.lose(FailureKind::ConnectionLost(why.clone()), &why);
+    }
+
+    /// The driver could not write the output to its end. Where that held the final dot, the server
+    /// cannot have the message: nothing that it may still say makes it delivered, and what is lost now is
+    /// a deferral, not unknown. What the server said before it closed is worth reading, so go on with
+    /// [`receive`](Self::receive), then [`connection_lost`](Self::connection_lost).
+    pub fn output_lost(&mut self) {
+        if let State::Transaction(transaction) = &mut self.state {
+            transaction.cut();
+        }
     }
 
     /// What the session waits for; it names the deadline.

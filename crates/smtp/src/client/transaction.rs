@@ -50,6 +50,8 @@ pub(super) enum Stage {
     Content(DotStuffer, u64),
     /// The final dot is sent.
     End,
+    /// What was sent did not all leave, and with it the final dot.
+    Cut,
 }
 
 impl Session {
@@ -103,7 +105,7 @@ impl Session {
         }
         match transaction.stage {
             // A reply before the end of content: the server wants no more of it.
-            Stage::Content(..) => {
+            Stage::Content(..) | Stage::Cut => {
                 transaction.settle(&sensible(failure));
                 self.finish(*transaction, false);
             }
@@ -270,6 +272,13 @@ impl Transaction {
         self.outcomes.into_iter().flatten().collect()
     }
 
+    /// What the session has said last was not all written.
+    pub(super) fn cut(&mut self) {
+        if matches!(self.stage, Stage::Content(..) | Stage::End) {
+            self.stage = Stage::Cut;
+        }
+    }
+
     pub(super) fn is_sending(&self) -> bool {
         matches!(self.stage, Stage::Content(..))
     }
@@ -294,7 +303,7 @@ impl Transaction {
                 step if step == self.data() => Phase::DataInitiation,
                 _ => Phase::Rcpt,
             },
-            Stage::Content(..) => Phase::DataBlock,
+            Stage::Content(..) | Stage::Cut => Phase::DataBlock,
             Stage::End => Phase::DataTermination,
         }
     }

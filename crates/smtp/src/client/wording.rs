@@ -6,7 +6,7 @@ use super::event::{Failure, FailureKind, Message};
 use super::offer::Offer;
 use super::phase::Phase;
 use crate::address::Address;
-use crate::envelope::{MailParameters, RcptParameters};
+use crate::envelope::{MailParameters, Priority, RcptParameters};
 use crate::extension::Extensions;
 use crate::output::Output;
 use crate::parameter::{MAX_ENVID, is_bounded_xtext, is_orcpt};
@@ -20,6 +20,7 @@ pub(super) struct Wording {
     eight_bit_mime: bool,
     smtputf8: bool,
     dsn: bool,
+    priority: bool,
 }
 
 impl Wording {
@@ -55,6 +56,7 @@ impl Wording {
             eight_bit_mime: parameters.eight_bit_mime && offer.has(Extensions::EIGHT_BIT_MIME),
             smtputf8: needs_smtputf8,
             dsn: offer.has(Extensions::DSN),
+            priority: offer.has(Extensions::MT_PRIORITY),
         })
     }
 
@@ -67,6 +69,12 @@ impl Wording {
             smtputf8: self.smtputf8,
             ret: given.ret.filter(|_| self.dsn),
             envid: envid.filter(|id| self.dsn && is_bounded_xtext(id, MAX_ENVID)),
+            hold: None,
+            priority: if self.priority {
+                given.priority
+            } else {
+                Priority::default()
+            },
         };
         let path = match message.envelope.reverse_path.address() {
             None => Cow::Borrowed(""),

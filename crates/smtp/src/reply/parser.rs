@@ -47,12 +47,6 @@ impl ReplyParser {
         Self::default()
     }
 
-    /// Whether a reply has begun and its last line is still to come.
-    #[must_use]
-    pub fn is_within_reply(&self) -> bool {
-        self.lines > 0
-    }
-
     /// Takes lines from `input` up to the end of one reply. Returns how many octets it took,
     /// and the reply if it is complete.
     ///
@@ -172,12 +166,10 @@ mod tests {
     fn waits_for_whole_lines() {
         let mut parser = ReplyParser::new();
         assert_eq!(parser.receive(b"250-a\r\n250 "), Ok((7, None)));
-        assert!(parser.is_within_reply());
         assert_eq!(
             parser.receive(b"250 b\r\n"),
             Ok((7, Some(Reply::plain(250, "a\nb"))))
         );
-        assert!(!parser.is_within_reply());
     }
 
     #[test]

@@ -19,10 +19,23 @@ pub struct SessionConfig {
     pub auth: bool,
     /// Take no MAIL from clients that have not authenticated: 530 5.7.0.
     pub auth_required: bool,
+    /// What clients that may authenticate are offered besides.
+    pub submission: Submission,
     /// Limits of content. The size is offered as SIZE (RFC 1870).
     pub content: ContentLimits,
     /// What one client may ask of a session.
     pub limits: Limits,
+}
+
+/// Extensions for mail programs: offered where AUTH is, so that a client need not ask again after it,
+/// and taken from those who have authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Submission {
+    /// Seconds that a message may be held at most before it is sent (FUTURERELEASE, RFC 4865); 0: it
+    /// is not offered. The session must be [told the time](super::Session::tell_time).
+    pub hold: u32,
+    /// Offer MT-PRIORITY (RFC 6710).
+    pub priority: bool,
 }
 
 /// Whether a plain connection may or must become one with TLS.
@@ -80,6 +93,7 @@ impl SessionConfig {
             tls: TlsPolicy::Unavailable,
             auth: false,
             auth_required: false,
+            submission: Submission::default(),
             content: ContentLimits {
                 size: 50 * 1024 * 1024,
                 line: 4096,

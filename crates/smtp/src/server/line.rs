@@ -118,10 +118,10 @@ impl Session {
         length: usize,
         output: &mut Output,
     ) -> (usize, Next<'i>) {
-        if is_http(line) {
+        let command = Command::parse(line, self.offered());
+        if command.is_err() && is_http(line) {
             return self.give_up(5, 1, "This is a mail server", output);
         }
-        let command = Command::parse(line, self.offered());
         // A command that gives up a half-transferred message: the driver hears of it first, and
         // the line is taken again in the state that follows from it.
         if let Some(next) = self.abandon_chunks(&command) {

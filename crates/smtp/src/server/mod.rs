@@ -67,6 +67,7 @@
 //! BINARYMIME is not offered they are lines of text, and they travel on in DATA, which has no
 //! form for a bare CR or LF. So content that came by BDAT must meet the same rules about lines.
 
+mod ahead;
 mod answer;
 mod auth;
 mod chunk;
@@ -77,6 +78,7 @@ mod line;
 mod session;
 mod step;
 
-pub use config::{Limits, SessionConfig, TlsPolicy};
+pub use ahead::recipients_ahead;
+pub use config::{Limits, SessionConfig, Submission, TlsPolicy};
 pub use event::{Answer, DropReason, Event, Question};
 pub use session::{Session, Transport, Wait};

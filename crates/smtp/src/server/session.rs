@@ -10,6 +10,7 @@ use super::event::{DropReason, Event, Question};
 use super::line::Overlong;
 use crate::credentials::{Credentials, Mechanism};
 use crate::data::{ContentDecoder, ContentSummary, LineChecker};
+use crate::datetime::DateTime;
 use crate::envelope::{Envelope, Recipient};
 use crate::extension::Extensions;
 use crate::output::Output;
@@ -52,6 +53,8 @@ pub struct Session {
     pub(super) overlong: Option<Overlong>,
     /// [`Session::shut_down`] was called and the 421 is still to come.
     pub(super) stopping: bool,
+    /// As it was told last.
+    pub(super) now: DateTime,
 }
 
 /// What the session is about. Data lives where it means something: there is no envelope outside
@@ -140,7 +143,14 @@ impl Session {
             counts: Counts::default(),
             overlong: None,
             stopping: false,
+            now: DateTime::default(),
         }
+    }
+
+    /// Tells the time of day. Only needed where FUTURERELEASE is offered, and as often as input
+    /// arrives: the latest date that is taken moves with it.
+    pub fn tell_time(&mut self, now: DateTime) {
+        self.now = now;
     }
 
     /// Advances the session by as much of `input` as leads to the next event. Returns the number
@@ -289,24 +299,10 @@ impl Session {
         self.client.as_ref().map(|client| &*client.name)
     }
 
-    /// Whether the client introduced itself with EHLO rather than HELO; together with
-    /// [`is_tls`](Self::is_tls) and [`is_authenticated`](Self::is_authenticated) this gives the
-    /// `with` word of Received (RFC 3848).
-    #[must_use]
-    pub fn is_esmtp(&self) -> bool {
-        self.client.as_ref().is_some_and(|client| client.esmtp)
-    }
-
     /// Whether the connection is under TLS.
     #[must_use]
     pub fn is_tls(&self) -> bool {
         self.transport == Transport::Tls
-    }
-
-    /// Whether the client has authenticated.
-    #[must_use]
-    pub fn is_authenticated(&self) -> bool {
-        self.authenticated
     }
 
     /// What EHLO offers as things stand.
@@ -314,12 +310,19 @@ impl Session {
         let mut offered = self
             .config
             .extensions
-            .without(Extensions::STARTTLS | Extensions::AUTH);
+            .without(Extensions::STARTTLS | Extensions::AUTH)
+            .without(Extensions::FUTURE_RELEASE | Extensions::MT_PRIORITY);
         if !self.is_tls() && self.config.tls != TlsPolicy::Unavailable {
             offered.insert(Extensions::STARTTLS);
         }
         if self.is_tls() && self.config.auth {
             offered.insert(Extensions::AUTH);
+            if self.config.submission.hold != 0 {
+                offered.insert(Extensions::FUTURE_RELEASE);
+            }
+            if self.config.submission.priority {
+                offered.insert(Extensions::MT_PRIORITY);
+            }
         }
         offered
     }

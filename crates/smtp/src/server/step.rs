@@ -12,7 +12,8 @@ use super::event::DropReason;
 use super::session::{Hello, Next, Session, State, Transfer};
 use crate::address::{ForwardPath, ReversePath};
 use crate::command::{Command, CommandError};
-use crate::envelope::{Envelope, MailParameters, RcptParameters, Recipient};
+use crate::datetime::DateTime;
+use crate::envelope::{Envelope, Hold, MailParameters, Priority, RcptParameters, Recipient};
 use crate::extension::Extensions;
 use crate::output::Output;
 use crate::reply::Reply;
@@ -103,7 +104,7 @@ impl Session {
         Next::Ask
     }
 
-    fn mail(&mut self, path: ReversePath, parameters: MailParameters) -> Result<(), Reply> {
+    fn mail(&mut self, path: ReversePath, mut parameters: MailParameters) -> Result<(), Reply> {
         if !matches!(self.state, State::Ready) {
             return Err(bad_order("A transaction is under way already"));
         }
@@ -125,12 +126,38 @@ impl Session {
         if !is_ascii && !parameters.smtputf8 {
             return Err(never(553, 6, 7, "This address needs SMTPUTF8"));
         }
+        match parameters.hold {
+            Some(_) if !self.authenticated => {
+                return Err(never(530, 7, 0, "Authentication required"));
+            }
+            Some(hold) if self.is_too_long(hold) => {
+                return Err(never(501, 5, 4, "The message cannot be held for so long"));
+            }
+            _ => {}
+        }
+        if !self.authenticated {
+            // A stranger's mail is as urgent as any other (RFC 6710 section 5).
+            parameters.priority = Priority::default();
+        }
         self.state = State::VettingMail(Envelope {
             reverse_path: path,
             parameters,
             recipients: Vec::new(),
         });
         Ok(())
+    }
+
+    fn is_too_long(&self, hold: Hold) -> bool {
+        match hold {
+            Hold::For(seconds) => seconds > self.config.submission.hold,
+            Hold::Until(moment) => moment > self.latest_release(),
+        }
+    }
+
+    /// The latest moment that HOLDUNTIL may name now.
+    fn latest_release(&self) -> DateTime {
+        let most = u64::from(self.config.submission.hold);
+        DateTime(self.now.0.saturating_add(most))
     }
 
     /// Until it is accepted, MAIL counts as refused.
@@ -262,14 +289,25 @@ impl Session {
             (Extensions::DSN, "\nDSN"),
             (Extensions::STARTTLS, "\nSTARTTLS"),
             (Extensions::AUTH, "\nAUTH PLAIN LOGIN"),
+            (Extensions::FUTURE_RELEASE, "\nFUTURERELEASE"),
+            // Without the name of a policy it is the usual one, MIXER (RFC 6710).
+            (Extensions::MT_PRIORITY, "\nMT-PRIORITY"),
         ] {
-            if offered.contains(extension) {
-                text.push_str(line);
-                if extension == Extensions::SIZE && self.config.content.size != 0 {
-                    // Writing to a String cannot fail.
-                    let _infallible = write!(text, " {}", self.config.content.size);
-                }
+            if !offered.contains(extension) {
+                continue;
             }
+            text.push_str(line);
+            // Writing to a String cannot fail.
+            let _infallible = match extension {
+                Extensions::SIZE if self.config.content.size != 0 => {
+                    write!(text, " {}", self.config.content.size)
+                }
+                Extensions::FUTURE_RELEASE => {
+                    let most = self.config.submission.hold;
+                    write!(text, " {most} {}", self.latest_release())
+                }
+                _ => Ok(()),
+            };
         }
         Reply::plain(250, text)
     }

@@ -66,6 +66,12 @@ impl Client {
         self.run();
     }
 
+    /// What it said last was not written to its end.
+    pub fn cut(&mut self) {
+        self.session.output_lost();
+        self.run();
+    }
+
     pub fn quit(&mut self) {
         self.session.quit(&mut self.output);
         self.run();

@@ -105,6 +105,10 @@ impl<'a> Script<'a> {
                 .setting(name)
                 .map_or(*value, |n| u32::try_from(n).expect("small"));
         }
+        config.submission.hold = self
+            .setting("hold")
+            .map_or(0, |n| u32::try_from(n).expect("small"));
+        config.submission.priority = self.has("priority");
         config.limits.recipients = self.setting("recipients").unwrap_or(1000);
         config.content.size = self.setting("size").map_or(100_000, |n| n as u64);
         config.content.line = self
@@ -270,6 +274,7 @@ impl<'a> Script<'a> {
             }
             "quit" => client.quit(),
             "lost" => client.lost(rest),
+            "cut" => client.cut(),
             "ready" => assert_eq!(client.pause, client::Pause::Ready, "line {line}"),
             "closed" => assert_eq!(client.pause, client::Pause::Closed, "line {line}"),
             "failed" => {
@@ -301,7 +306,7 @@ impl<'a> Script<'a> {
 
 /// `MAIL FROM:<…> … RCPT TO:<…> …`, as the server's parser reads it.
 fn parse_envelope(text: &str) -> Envelope {
-    let offered = Extensions::COMMON;
+    let offered = Extensions::COMMON | Extensions::MT_PRIORITY;
     let mut parts = text.split(" RCPT ");
     let mail = parts.next().expect("MAIL");
     let Ok(Command::Mail(reverse_path, parameters)) = Command::parse(mail.as_bytes(), offered)

@@ -40,7 +40,10 @@ pub fn address(data: &[u8]) {
 
 /// Parse after print is the identity; every error has a reply that refuses.
 pub fn command(data: &[u8]) {
-    let offered = Extensions::COMMON.and(Extensions::AUTH);
+    let offered = Extensions::COMMON
+        .and(Extensions::AUTH)
+        .and(Extensions::FUTURE_RELEASE)
+        .and(Extensions::MT_PRIORITY);
     match Command::parse(data, offered) {
         Ok(Command::Mail(path, parameters)) => {
             let printed = format!("MAIL FROM:{path}{parameters}");

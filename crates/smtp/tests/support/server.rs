@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use postrider_smtp::datetime::DateTime;
 use postrider_smtp::envelope::Envelope;
 use postrider_smtp::output::Output;
 use postrider_smtp::reply::Reply;
@@ -37,6 +38,9 @@ pub struct Server {
     body: Vec<u8>,
 }
 
+/// 2026-11-25T10:00:00Z
+const NOW: DateTime = DateTime(1_795_600_800);
+
 /// A server that offers and takes everything.
 pub fn config() -> SessionConfig {
     let mut config = SessionConfig::new("mx.test");
@@ -57,6 +61,7 @@ impl Server {
             input: Vec::new(),
             body: Vec::new(),
         };
+        server.session.tell_time(NOW);
         server.run();
         server
     }
