@@ -1,9 +1,8 @@
 //! One config file, one section a service.
 //!
 //! Lives here: reading the file and the environment into sections ([`Document`], [`Reader`]), the
-//! section that all services share ([`ServerConfig`]), value types (durations, sizes, secrets),
-//! noticing that the file has changed ([`watch`]), and writing the reference of all sections
-//! from the doc comments of their structs ([`mod@reference`]).
+//! section that all services share ([`ServerConfig`]), value types (durations, sizes), and
+//! writing the reference of all sections from the doc comments of their structs ([`mod@reference`]).
 //!
 //! Must not live here: a service's own section. That is a struct in the service's `config.rs`, and its
 //! doc comments are the reference.
@@ -38,7 +37,6 @@ mod schema;
 mod server;
 pub mod testing;
 pub mod values;
-pub mod watch;
 
 pub use document::{Document, Reader, SECTIONS};
 pub use problem::ConfigError;

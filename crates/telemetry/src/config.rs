@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Logs, traces, metrics and health: how a process shows what it does.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
     /// Where `/metrics`, `/health/live` and `/health/ready` are served, over plain HTTP. An empty
@@ -15,7 +15,7 @@ pub struct TelemetryConfig {
     pub listen: Vec<SocketAddr>,
     /// What is logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by part, e.g.
     /// "info,postrider_delivery=debug". At `info` there is one line a message accepted and one
-    /// an attempt; at `debug` there is the dialogue too. Can be reloaded.
+    /// an attempt; the dialogues are in the journeys. Can be reloaded.
     pub log: String,
     /// How log lines are written to standard error: `human` for eyes, `json` for collectors. One
     /// event a line in both.

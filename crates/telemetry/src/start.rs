@@ -37,6 +37,7 @@ const DELAY: Duration = Duration::from_secs(1);
 /// Keeps telemetry going. When it is dropped, what waits is sent and the listeners are closed.
 pub struct Telemetry {
     filter: log::FilterHandle<Registry>,
+    started_with: TelemetryConfig,
     sink: Option<Arc<Sink>>,
     addresses: Vec<SocketAddr>,
     tasks: Vec<JoinHandle<()>>,
@@ -103,6 +104,7 @@ pub fn start(service: &str, config: &TelemetryConfig) -> anyhow::Result<Telemetr
     }));
     Ok(Telemetry {
         filter,
+        started_with: config.clone(),
         sink,
         addresses,
         tasks,
@@ -144,13 +146,24 @@ impl Telemetry {
         &self.addresses
     }
 
-    /// Takes over what can change while the process runs: the log filter.
-    ///
-    /// # Errors
-    /// The filter is not understood; the old one stays.
-    pub fn reload(&self, config: &TelemetryConfig) -> anyhow::Result<()> {
-        self.filter.reload(log::filter(&config.log)?)?;
-        Ok(())
+    /// Takes over what can change while the process runs, the log filter, and names what cannot. A filter
+    /// that is not understood leaves the old one in force.
+    pub fn reload(&self, config: &TelemetryConfig) -> Vec<String> {
+        let mut left = Vec::new();
+        let filter = log::filter(&config.log);
+        if let Err(error) = filter.and_then(|filter| Ok(self.filter.reload(filter)?)) {
+            left.push(format!("telemetry.log: {error:#}"));
+        }
+        let log = config.log.clone();
+        let started_with = TelemetryConfig {
+            log,
+            ..self.started_with.clone()
+        };
+        if *config != started_with {
+            let what = "of [telemetry], only `log` changes before the next start";
+            left.push(what.to_owned());
+        }
+        left
     }
 }
 

@@ -30,10 +30,12 @@ async fn child() {
     );
     tracing::debug!("not shown");
     config.log = "debug".to_owned();
-    telemetry.reload(&config).unwrap();
+    assert_eq!(telemetry.reload(&config), [""; 0]);
     tracing::debug!("shown after the reload");
     config.log = "x=y=z".to_owned();
-    telemetry.reload(&config).unwrap_err();
+    config.trace_sample_ratio = 0.5;
+    let left = telemetry.reload(&config);
+    assert!(left[0].contains("telemetry.log") && left[1].contains("next start"));
 }
 
 fn lines(format: &str) -> Vec<String> {

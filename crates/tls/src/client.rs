@@ -1,66 +1,96 @@
-//! How a client looks at the certificate of a server.
+//! TLS as a client of other mail servers (RFC 3207, RFC 7435): how a client looks at a server's
+//! certificate.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::provider;
 
-/// Takes whatever certificate the server shows (RFC 7435): between mail servers, encryption without
-/// proof of identity is still better than none, and most certificates there prove nothing. The
-/// server must hold the key of what it shows.
-///
-/// # Errors
-/// The crypto library lacks what TLS needs.
-pub fn opportunistic() -> anyhow::Result<Arc<ClientConfig>> {
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(TakeAny(provider())))
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+/// The two ways to speak TLS. Shared by all connections, so that sessions are resumed.
+#[derive(Debug)]
+pub struct TlsClient {
+    opportunistic: Arc<ClientConfig>,
+    verified: Arc<ClientConfig>,
 }
 
-/// Verifies the server's certificate for its name, by the system's trust roots and, if given, those of
-/// a PEM file.
-///
-/// # Errors
-/// There are no roots at all, or the file cannot be read.
-pub fn verifying(extra_roots: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    for error in &native.errors {
-        tracing::warn!(%error, "some of the system's trust roots cannot be read");
+impl TlsClient {
+    /// With the system's trust anchors, and those of a PEM file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no PEM file.
+    pub fn new(ca_file: Option<&Path>) -> anyhow::Result<Self> {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "a trust anchor of the system cannot be read");
+        }
+        let mut anchors = found.certs;
+        if let Some(file) = ca_file {
+            let context = || format!("trust anchors of {}", file.display());
+            for certificate in CertificateDer::pem_file_iter(file).with_context(context)? {
+                anchors.push(certificate.with_context(context)?);
+            }
+        }
+        let provider = provider();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(anchors);
+        let verifier: Arc<dyn ServerCertVerifier> = if roots.is_empty() {
+            // Nothing can be verified then; required TLS fails, as it must.
+            tracing::warn!(
+                "the system has no trust anchors: routes that require TLS cannot deliver"
+            );
+            Arc::new(NoAnchors(provider.clone()))
+        } else {
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .context("setting up certificate verification")?
+        };
+        Ok(Self {
+            opportunistic: client_config(&provider, Arc::new(AnyCertificate(provider.clone())))?,
+            verified: client_config(&provider, verifier)?,
+        })
     }
-    roots.add_parsable_certificates(native.certs);
-    if let Some(path) = extra_roots {
-        for root in CertificateDer::pem_file_iter(path)
-            .with_context(|| format!("reading trust roots from {}", path.display()))?
-        {
-            roots.add(root?)?;
+
+    /// The configuration that verifies the server's certificate for its name, or the one that takes
+    /// whatever is shown.
+    #[must_use]
+    pub fn config(&self, verify: bool) -> Arc<ClientConfig> {
+        if verify {
+            self.verified.clone()
+        } else {
+            self.opportunistic.clone()
         }
     }
-    anyhow::ensure!(
-        !roots.is_empty(),
-        "the system has no trust roots (on Debian: package ca-certificates)"
-    );
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
+}
+
+fn client_config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+) -> anyhow::Result<Arc<ClientConfig>> {
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .context("setting up TLS")?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     Ok(Arc::new(config))
 }
 
+/// Takes every certificate. Opportunistic TLS keeps passive readers out; against an active one
+/// it would be no better with verification, because he could as well take STARTTLS away.
+/// Signatures are not looked at for the same reason, and because the odd certificates of
+/// old mail servers would only make us fall back to plain text.
 #[derive(Debug)]
-struct TakeAny(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for TakeAny {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -68,36 +98,71 @@ impl ServerCertVerifier for TakeAny {
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            cert,
-            signed,
-            &self.0.signature_verification_algorithms,
-        )
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Takes no certificate: there is nothing to verify it against.
+#[derive(Debug)]
+struct NoAnchors(Arc<CryptoProvider>);
+
+impl NoAnchors {
+    fn refusal() -> rustls::Error {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer)
+    }
+}
+
+impl ServerCertVerifier for NoAnchors {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Err(Self::refusal())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(Self::refusal())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(Self::refusal())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

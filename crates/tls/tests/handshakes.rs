@@ -5,7 +5,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use postrider_tls::{ServerCertificate, TlsConfig, client};
+use postrider_tls::client::TlsClient;
+use postrider_tls::{ServerCertificate, TlsConfig};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -54,7 +55,7 @@ async fn a_mail_server_takes_any_certificate_and_sessions_resume() {
     let folder = tempfile::tempdir().unwrap();
     let server = load(folder.path());
     assert!(server.is_self_signed());
-    let client = client::opportunistic().unwrap();
+    let client = TlsClient::new(None).unwrap().config(false);
     let (seen, resumed) = handshake(&server, client.clone(), "anything.example.net")
         .await
         .unwrap();
@@ -70,18 +71,19 @@ async fn a_mail_server_takes_any_certificate_and_sessions_resume() {
 async fn a_verifying_client_trusts_the_named_file_and_no_other_name() {
     let folder = tempfile::tempdir().unwrap();
     let server = load(folder.path());
-    let trusting = client::verifying(Some(server.certificate_file())).unwrap();
+    let trusting = TlsClient::new(Some(server.certificate_file()))
+        .unwrap()
+        .config(true);
     handshake(&server, trusting.clone(), "mail.example.org")
         .await
         .unwrap();
     handshake(&server, trusting.clone(), "mx.example.org")
         .await
         .unwrap_err();
-    if let Ok(strangers) = client::verifying(None) {
-        handshake(&server, strangers, "mail.example.org")
-            .await
-            .unwrap_err();
-    }
+    let strangers = TlsClient::new(None).unwrap().config(true);
+    handshake(&server, strangers, "mail.example.org")
+        .await
+        .unwrap_err();
 }
 
 #[tokio::test]
@@ -100,7 +102,7 @@ async fn a_reload_shows_the_new_pair_and_keeps_the_old_one_if_it_is_none() {
         key: Some(key.clone()),
     };
     let server = ServerCertificate::load(&config, "unused", folder.path()).unwrap();
-    let client = client::opportunistic().unwrap();
+    let client = TlsClient::new(None).unwrap().config(false);
     let before = server.end_entity();
 
     // Half of a renewal: the key does not fit.

@@ -9,7 +9,6 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use postrider_config::ServerConfig;
 use postrider_tls::ServerCertificate;
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -46,7 +45,7 @@ impl Pop3 {
         service: Arc<MailboxService>,
         certificate: Arc<ServerCertificate>,
     ) -> anyhow::Result<Self> {
-        raise_descriptor_limit();
+        postrider_process::raise_open_files();
         let mut listeners = Vec::new();
         for Pop3Listener { address, role } in &config.listeners {
             let listener = listen(*address).with_context(|| format!("POP3 on {address}"))?;
@@ -211,18 +210,6 @@ fn is_the_clients(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
     )
-}
-
-/// Takes as many file descriptors as the system allows: the usual thousand is fewer than the
-/// connections that the limits let in.
-fn raise_descriptor_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        limit.current = limit.maximum;
-        if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            debug!(%error, "cannot raise the limit of file descriptors");
-        }
-    }
 }
 
 /// Binds; where the machine has no IPv6, "every address" means every IPv4 address.

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Config, PollWatcher, RecursiveMode, Watcher as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+/// Between two looks at the file. The kernel could tell of changes instead, but only of all that
+/// happens in the folder, and a log that grows there would keep this process busy.
+const LOOK: Duration = Duration::from_secs(1);
 /// An editor writes a file in several steps; they are one change if they are this close.
 const QUIET: Duration = Duration::from_millis(200);
 /// A file that never comes to rest is read nevertheless.
@@ -36,7 +39,7 @@ struct File {
     events: mpsc::Receiver<()>,
     /// When something was first and last heard that was not looked at yet.
     heard: Option<(Instant, Instant)>,
-    _watcher: RecommendedWatcher,
+    _watcher: PollWatcher,
 }
 
 impl Changes {
@@ -78,18 +81,15 @@ async fn changed(file: &mut Option<File>) {
 impl File {
     fn watch(path: &Path) -> notify::Result<Self> {
         let (heard, events) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |_| {
+        let config = Config::default()
+            .with_poll_interval(LOOK)
+            .with_compare_contents(true);
+        let heard = move |_| {
             // A full channel means that the reader will look anyway.
             heard.try_send(()).unwrap_or_default();
-        })?;
-        // The folder, because editors and orchestrators put a new file in the old one's place.
-        let folder = path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty());
-        watcher.watch(
-            folder.unwrap_or(Path::new(".")),
-            RecursiveMode::NonRecursive,
-        )?;
+        };
+        let mut watcher = PollWatcher::new(heard, config)?;
+        watcher.watch(path, RecursiveMode::NonRecursive)?;
         Ok(Self {
             content: std::fs::read(path).ok(),
             path: path.to_owned(),
@@ -169,6 +169,6 @@ mod tests {
         std::fs::write(&path, "three").unwrap();
         std::fs::write(&other, "x").unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(within(&mut changes, 3 * QUIET).await, None);
+        assert_eq!(within(&mut changes, 2 * LOOK + 2 * QUIET).await, None);
     }
 }
