@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "postrider/queue/v1/message.proto",
         "postrider/queue/v1/queue.proto",
         "postrider/queue/v1/admin.proto",
+        "postrider/queue/v1/export.proto",
         "postrider/mailbox/v1/mailbox.proto",
     ];
     for file in files {

@@ -14,9 +14,10 @@ use crate::mailbox_v1::{
     AuthenticateRequest, AuthenticateResponse, DeliverHeader, DeliverResult, lookup_response,
 };
 use crate::queue_v1::{
-    ActRequest, ActResponse, EnqueueResult, JourneyEvent, JourneyResponse, ListRequest,
-    ListResponse, NewMessage, PutBodyResponse, QueueFrame, ShowResponse, StatsResponse,
-    WorkerFrame,
+    ActRecord, ActRequest, ActResponse, ActsRequest, ActsResponse, EnqueueResult, FindRequest,
+    FindResponse, JourneyEvent, JourneyResponse, ListRequest, ListResponse, NewMessage,
+    PutBodyResponse, QueueFrame, ResumeRequest, ResumeResponse, ShowResponse, StatsResponse,
+    SuspendRequest, SuspendResponse, SuspensionsResponse, UndoRequest, WorkerFrame,
 };
 
 /// A result of a call between services.
@@ -53,8 +54,21 @@ pub trait QueueAdmin: Send + Sync + 'static {
     async fn list(&self, request: ListRequest) -> Result<ListResponse>;
     /// One message with its deliveries. `NOT_FOUND` if it is not (any more) queued.
     async fn show(&self, queue_id: String) -> Result<ShowResponse>;
-    /// Acts on every delivery that a filter matches.
+    /// Acts on every delivery that a filter matches. What takes long goes on in the background.
     async fn act(&self, request: ActRequest) -> Result<ActResponse>;
+    /// Acts, the newest first, each with its progress.
+    async fn acts(&self, request: ActsRequest) -> Result<ActsResponse>;
+    /// Undoes a hold, or ends an act that still runs. `NOT_FOUND` if it is not known,
+    /// `FAILED_PRECONDITION` if it cannot be undone.
+    async fn undo(&self, request: UndoRequest) -> Result<ActRecord>;
+    /// Stops attempts at what matches.
+    async fn suspend(&self, request: SuspendRequest) -> Result<SuspendResponse>;
+    /// Ends a suspension.
+    async fn resume(&self, request: ResumeRequest) -> Result<ResumeResponse>;
+    /// What is suspended now.
+    async fn suspensions(&self) -> Result<SuspensionsResponse>;
+    /// Queue ids by sender or recipient.
+    async fn find(&self, request: FindRequest) -> Result<FindResponse>;
     /// Journeys by queue id or Message-ID; empty if none is known.
     async fn journey(&self, query: String) -> Result<JourneyResponse>;
     /// What has happened and then what happens, until the message has ended.

@@ -11,6 +11,7 @@ pub mod api;
 pub mod destination;
 pub mod grpc;
 pub mod ids;
+pub mod net;
 mod secret;
 
 pub use destination::Destination;

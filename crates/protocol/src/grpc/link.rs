@@ -3,9 +3,11 @@
 
 use std::error::Error as _;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -15,6 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 use super::config::ServicesConfig;
 use super::error::SetupError;
 use super::{CONNECTION_WINDOW, FRAME, STREAM_WINDOW, deadline, metrics, trace};
+use crate::net::AnyDialer;
 
 /// A connection to another service. Cheap to clone; clones share the connection.
 #[derive(Debug, Clone)]
@@ -31,27 +34,30 @@ impl Link {
         config: &ServicesConfig,
     ) -> Result<Self, SetupError> {
         config.check_target(name, address)?;
-        postrider_telemetry::metric::describe(metrics::METRICS);
-        let mut endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|_| SetupError::Address {
-                key: name.to_owned(),
-                address: address.to_owned(),
-                example: "http://127.0.0.1:8027",
-            })?
-            .connect_timeout(deadline::CONNECT)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-            .http2_keep_alive_interval(deadline::PROBE)
-            .keep_alive_timeout(deadline::PROBE_ANSWER)
-            .keep_alive_while_idle(true);
+        let mut endpoint = endpoint(name, address)?;
         if let Some(pem) = config.read_tls()? {
             endpoint = endpoint.tls_config(pem.client()).map_err(SetupError::Tls)?;
         }
         Ok(Self {
             name,
             channel: endpoint.connect_lazy(),
+        })
+    }
+
+    /// A link to `address` over connections that `dialer` makes.
+    pub(super) fn over(
+        name: &'static str,
+        address: SocketAddr,
+        dialer: AnyDialer,
+    ) -> Result<Self, SetupError> {
+        let connect = tower::service_fn(move |_| {
+            let dialer = dialer.clone();
+            async move { dialer.dial(address).await.map(TokioIo::new) }
+        });
+        let endpoint = endpoint(name, &format!("http://{address}"))?;
+        Ok(Self {
+            name,
+            channel: endpoint.connect_with_connector_lazy(connect),
         })
     }
 
@@ -110,6 +116,24 @@ impl Link {
         };
         Box::pin(self.patiently(check))
     }
+}
+
+fn endpoint(name: &'static str, address: &str) -> Result<Endpoint, SetupError> {
+    postrider_telemetry::metric::describe(metrics::METRICS);
+    let endpoint = Endpoint::from_shared(address.to_owned()).map_err(|_| SetupError::Address {
+        key: name.to_owned(),
+        address: address.to_owned(),
+        example: "http://127.0.0.1:8027",
+    })?;
+    Ok(endpoint
+        .connect_timeout(deadline::CONNECT)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .http2_keep_alive_interval(deadline::PROBE)
+        .keep_alive_timeout(deadline::PROBE_ANSWER)
+        .keep_alive_while_idle(true))
 }
 
 /// Whether the call failed on its way, and not at the other side.

@@ -21,6 +21,10 @@ mod queue;
 mod server;
 mod trace;
 
+use std::net::SocketAddr;
+
+use crate::net::AnyDialer;
+
 pub use config::ServicesConfig;
 pub use error::SetupError;
 pub use mailbox::MailboxClient;
@@ -45,6 +49,17 @@ pub fn queue(config: &ServicesConfig) -> Result<QueueClient, SetupError> {
         "queue",
         &config.queue,
         config,
+    )?))
+}
+
+/// A client of the queue at an address, over connections that `dialer` makes: for networks that are not
+/// the system's.
+///
+/// # Errors
+/// The address cannot be one of gRPC.
+pub fn queue_over(address: SocketAddr, dialer: AnyDialer) -> Result<QueueClient, SetupError> {
+    Ok(QueueClient::new(link::Link::over(
+        "queue", address, dialer,
     )?))
 }
 

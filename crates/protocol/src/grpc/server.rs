@@ -1,13 +1,18 @@
 //! What a process offers to the other services.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use futures_util::{Stream, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Connected, TcpIncoming};
 
 use super::admin::AdminAdapter;
 use super::config::ServicesConfig;
@@ -19,6 +24,7 @@ use super::{CONNECTION_WINDOW, FRAME, MAX_MESSAGE, STREAM_WINDOW, deadline};
 use crate::api::{Directory, Mailbox, Queue, QueueAdmin};
 use crate::mailbox_v1::directory_server::DirectoryServer;
 use crate::mailbox_v1::mailbox_server::MailboxServer;
+use crate::net::BoxIo;
 use crate::queue_v1::queue_admin_server::QueueAdminServer;
 use crate::queue_v1::queue_server::QueueServer;
 
@@ -53,7 +59,7 @@ impl Server {
     #[must_use]
     pub fn queue_admin(mut self, queue: Arc<dyn QueueAdmin>) -> Self {
         self.routes.add_service(
-            QueueAdminServer::new(AdminAdapter(queue)).max_encoding_message_size(MAX_MESSAGE),
+            QueueAdminServer::new(AdminAdapter::new(queue)).max_encoding_message_size(MAX_MESSAGE),
         );
         self
     }
@@ -87,13 +93,7 @@ impl Server {
         config: &ServicesConfig,
     ) -> Result<Bound, SetupError> {
         config.check_listen(key, address)?;
-        let mut transport = tonic::transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_frame_size(FRAME)
-            .max_concurrent_streams(STREAMS)
-            .http2_keepalive_interval(Some(deadline::PROBE))
-            .http2_keepalive_timeout(Some(deadline::PROBE_ANSWER));
+        let mut transport = transport();
         if let Some(pem) = config.read_tls()? {
             transport = transport
                 .tls_config(pem.server())
@@ -109,6 +109,30 @@ impl Server {
             routes: self.routes,
         })
     }
+
+    /// Serves on connections that were accepted elsewhere: for networks that are not the system's. Ends
+    /// like [`Bound::serve`].
+    ///
+    /// # Errors
+    /// The transport failed.
+    pub async fn serve_on(
+        self,
+        connections: impl Stream<Item = io::Result<BoxIo>> + Send + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let incoming = connections.map(|accepted| accepted.map(Accepted));
+        serve(transport(), self.routes, incoming, shutdown).await
+    }
+}
+
+fn transport() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(deadline::PROBE))
+        .http2_keepalive_timeout(Some(deadline::PROBE_ANSWER))
 }
 
 /// A server that has its address and does not serve yet.
@@ -131,25 +155,70 @@ impl Bound {
     ///
     /// # Errors
     /// The transport failed.
-    pub async fn serve(
-        mut self,
-        shutdown: CancellationToken,
-    ) -> Result<(), tonic::transport::Error> {
-        let (health, health_service) = tonic_health::server::health_reporter();
-        self.routes.add_service(health_service);
-        let routes: Routes = self.routes.routes();
+    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        let stopped = shutdown.clone();
-        let serving = self
-            .transport
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming, async move {
-                stopped.cancelled().await;
-                health
-                    .set_service_status("", tonic_health::ServingStatus::NotServing)
-                    .await;
-            });
-        within_drain(serving, shutdown).await
+        serve(self.transport, self.routes, incoming, shutdown).await
+    }
+}
+
+async fn serve<C>(
+    mut transport: tonic::transport::Server,
+    mut routes: RoutesBuilder,
+    incoming: impl Stream<Item = io::Result<C>>,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error>
+where
+    C: AsyncRead + AsyncWrite + Connected + Send + Unpin + 'static,
+{
+    let (health, health_service) = tonic_health::server::health_reporter();
+    routes.add_service(health_service);
+    let routes: Routes = routes.routes();
+    let stopped = shutdown.clone();
+    let serving = transport
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, async move {
+            stopped.cancelled().await;
+            health
+                .set_service_status("", tonic_health::ServingStatus::NotServing)
+                .await;
+        });
+    within_drain(serving, shutdown).await
+}
+
+/// A connection that was accepted elsewhere. Nothing is known of who is at its other end.
+struct Accepted(BoxIo);
+
+impl Connected for Accepted {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Accepted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Accepted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, octets)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
 

@@ -19,10 +19,12 @@ use postrider_protocol::mailbox_v1::{
     lookup_response,
 };
 use postrider_protocol::queue_v1::{
-    ActRequest, ActResponse, CompletionAck, CompletionAcks, DeliveryStatus, EnqueueResult, Journey,
-    JourneyEvent, JourneyResponse, ListRequest, ListResponse, NewMessage, PutBodyResponse,
-    QueueFrame, ShowResponse, StatsResponse, Welcome, WorkerFrame, enqueue_result, queue_frame,
-    worker_frame,
+    ActRecord, ActRequest, ActResponse, ActsRequest, ActsResponse, CompletionAck, CompletionAcks,
+    DeliveryStatus, EnqueueResult, FindRequest, FindResponse, Journey, JourneyEvent,
+    JourneyResponse, ListRequest, ListResponse, NewMessage, PutBodyResponse, QueueFrame,
+    ResumeRequest, ResumeResponse, ShowResponse, StatsResponse, SuspendRequest, SuspendResponse,
+    Suspension, SuspensionsResponse, UndoRequest, Welcome, WorkerFrame, enqueue_result,
+    queue_frame, worker_frame,
 };
 use postrider_protocol::{Code, Status};
 use tokio::task::JoinHandle;
@@ -86,6 +88,7 @@ impl Queue for FakeQueue {
         let welcome = queue_frame::Frame::Welcome(Welcome {
             lease_ms: 5000,
             instance: "queue@test".to_owned(),
+            ..Welcome::default()
         });
         let acks = from_worker.filter_map(|frame| async {
             let Some(worker_frame::Frame::Completions(batch)) = frame.frame else {
@@ -126,6 +129,43 @@ impl QueueAdmin for FakeQueue {
             matched: 3,
             changed: if request.preview { 0 } else { 3 },
             sample: vec![request.operator],
+            ..ActResponse::default()
+        })
+    }
+
+    async fn acts(&self, request: ActsRequest) -> Result<ActsResponse> {
+        Ok(ActsResponse {
+            acts: vec![ActRecord::default(); request.limit as usize],
+        })
+    }
+
+    async fn undo(&self, request: UndoRequest) -> Result<ActRecord> {
+        Err(Status::not_found(request.act_id))
+    }
+
+    async fn suspend(&self, request: SuspendRequest) -> Result<SuspendResponse> {
+        Ok(SuspendResponse {
+            suspension: request.suspension,
+            matched: u64::from(request.preview),
+            ..SuspendResponse::default()
+        })
+    }
+
+    async fn resume(&self, request: ResumeRequest) -> Result<ResumeResponse> {
+        Ok(ResumeResponse {
+            resumed: request.id == "s1",
+        })
+    }
+
+    async fn suspensions(&self) -> Result<SuspensionsResponse> {
+        Ok(SuspensionsResponse {
+            suspensions: vec![Suspension::default()],
+        })
+    }
+
+    async fn find(&self, request: FindRequest) -> Result<FindResponse> {
+        Ok(FindResponse {
+            queue_ids: vec![request.sender],
         })
     }
 
