@@ -1,12 +1,21 @@
 //! The `[queue]` section.
 
+mod policies;
+
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_config::values::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::policies::{
+    DelayWarning, PolicyConfig, PolicyRetryConfig, TenantConfig, UnknownConfig,
+};
+use crate::bodies::config::BodiesConfig;
+use crate::policy::Policies;
 use crate::retry::RetrySchedule;
 use crate::store::redis::RedisConfig;
 
@@ -28,6 +37,15 @@ pub struct QueueConfig {
     /// How long a message is tried, counted from its acceptance; what is left of it then ends as
     /// failed, with a DSN. RFC 5321 section 4.5.4.1 asks for four to five days at least.
     pub lifetime: Period,
+    /// After how long the sender of a message that is still tried is told so once, by a DSN
+    /// "delayed" (RFC 3461 section 6.2); "never" if not at all. Counted like the lifetime.
+    pub delay_warning: DelayWarning,
+    /// What becomes of a delivery whose last attempt may or may not have succeeded.
+    pub unknown: UnknownConfig,
+    /// What differs for some destinations: `[[queue.policy]]`, the first that matches counts.
+    pub policy: Vec<PolicyConfig>,
+    /// Tenants that get a larger share of a destination than others: `[queue.tenants.NAME]`.
+    pub tenants: BTreeMap<String, TenantConfig>,
     /// Connections that all delivery workers together may hold open to one destination.
     pub slots_per_destination: u32,
     /// How long a worker's lease lasts without a sign of life from it. A dead worker's
@@ -49,6 +67,10 @@ impl Default for QueueConfig {
             retry: RetryConfig::default(),
             bodies: BodiesConfig::default(),
             lifetime: Period::seconds(5 * 24 * 3600),
+            delay_warning: DelayWarning(Some(Duration::from_secs(4 * 3600))),
+            unknown: UnknownConfig::Retry,
+            policy: Vec::new(),
+            tenants: BTreeMap::new(),
             slots_per_destination: 20,
             lease: Period::seconds(15),
             prefetch_per_slot: 4,
@@ -135,33 +157,15 @@ impl RetryConfig {
     }
 }
 
-/// Bodies that are stored beside the queue and not within it.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BodiesConfig {
-    /// The folder. Empty stands for "bodies" in the data folder.
-    pub dir: PathBuf,
-    /// Messages up to this size are kept within the queue's own records; larger ones are
-    /// streamed into the folder. At most "16MiB".
-    pub threshold: Size,
-}
-
-impl Default for BodiesConfig {
-    fn default() -> Self {
-        Self {
-            dir: PathBuf::new(),
-            threshold: Size::kib(64),
-        }
-    }
-}
-
 /// How long and how much is remembered of messages that have ended.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JourneysConfig {
-    /// How long a journey is kept after its message has ended.
+    /// How long a journey is kept after its message has ended. At least "1h": by it a message is
+    /// known that is offered again, because the answer was lost.
     pub keep: Period,
-    /// The space that journeys of ended messages may take; the oldest go first.
+    /// The space that journeys of ended messages may take on disk; the oldest go first. On Redis
+    /// only `keep` bounds them.
     pub space: Size,
 }
 
@@ -175,6 +179,12 @@ impl Default for JourneysConfig {
 }
 
 impl QueueConfig {
+    /// What holds for which destination.
+    #[must_use]
+    pub fn policies(&self) -> Arc<Policies> {
+        Arc::new(policies::policies(self))
+    }
+
     /// Problems that types cannot express, each with its key.
     #[must_use]
     pub fn validate(&self) -> Vec<String> {
@@ -187,10 +197,6 @@ impl QueueConfig {
         require(
             (1 << 20..=1 << 31).contains(&self.embedded.segment_size.0),
             "queue.embedded.segment_size must be from 1MiB to 2GiB",
-        );
-        require(
-            self.bodies.threshold.0 <= 16 << 20,
-            "queue.bodies.threshold must be at most 16MiB",
         );
         require(
             (Duration::from_secs(2)..=Duration::from_secs(600)).contains(&self.lease.0),
@@ -209,21 +215,12 @@ impl QueueConfig {
             "queue.lifetime must be at least 1s",
         );
         require(
-            self.retry.first.0 >= Duration::from_millis(1),
-            "queue.retry.first must be at least 1ms",
+            self.journeys.keep.0 >= Duration::from_secs(3600),
+            "queue.journeys.keep must be at least 1h",
         );
-        require(
-            (1.0..=100.0).contains(&self.retry.factor),
-            "queue.retry.factor must be from 1 to 100",
-        );
-        require(
-            self.retry.most.0 >= self.retry.first.0,
-            "queue.retry.most must not be less than queue.retry.first",
-        );
-        require(
-            (0.0..=0.5).contains(&self.retry.jitter),
-            "queue.retry.jitter must be from 0 to 0.5",
-        );
+        problems.extend(policies::retry_problems(&self.retry, "queue.retry"));
+        problems.extend(policies::problems(self));
+        problems.extend(self.bodies.validate());
         problems.extend(self.redis.validate());
         problems
     }
@@ -245,8 +242,9 @@ mod tests {
         config.lease = Period::seconds(1);
         config.retry.factor = f64::NAN;
         config.redis.username = "someone".to_owned();
+        config.journeys.keep = Period::seconds(3599);
         let problems = config.validate();
-        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(problems.len(), 5, "{problems:?}");
         assert!(problems.iter().all(|problem| problem.starts_with("queue.")));
         assert!(
             !problems

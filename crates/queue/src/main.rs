@@ -1,14 +1,14 @@
 //! The queue as a process of its own: accepts, keeps and hands out mail over gRPC.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Parser;
-use postrider_config::{Document, ServerConfig};
+use postrider_config::{ConfigError, Document, ServerConfig};
+use postrider_process::{Changes, ConfigFile, StopSignals, needs_restart};
 use postrider_protocol::grpc::{Server, ServicesConfig};
 use postrider_queue::{QueueConfig, QueueService};
 use postrider_telemetry::TelemetryConfig;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -16,74 +16,77 @@ use tracing::info;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Keeps the queue: takes mail from the edge, hands it to delivery workers, answers operators.
+///
+/// Reads the sections [server], [services], [telemetry] and [queue] of the configuration.
 #[derive(Parser)]
 #[command(name = "postrider-queue", version)]
 struct Arguments {
-    /// The config file; its sections [server], [services], [telemetry] and [queue] are read.
-    #[arg(long, value_name = "PATH")]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let config = Config::load(&arguments.config)?;
-    let _telemetry = postrider_telemetry::start("queue", &config.telemetry)?; // flushes when dropped
-    let service = QueueService::open(&config.server, config.queue)
+    let path = Arguments::parse().file.config;
+    let settings = Settings::read(path.as_deref())?;
+    // Signals are ours from here on, so that one that comes early is not lost.
+    let signals = StopSignals::listen().context("listening for signals")?;
+    let telemetry = postrider_telemetry::start("queue", &settings.telemetry)?;
+    let changes = Changes::watch(path.as_deref()).context("listening for SIGHUP")?;
+    postrider_process::raise_open_files();
+    let service = QueueService::open(&settings.server, settings.queue.clone())
         .await
         .context("opening the queue's store")?;
-    let services = &config.services;
+    let services = &settings.services;
     let grpc = Server::new()
         .queue(service.clone())
         .queue_admin(service.clone())
         .bind("queue_listen", services.queue_listen, services)
         .await?;
-    let shutdown = CancellationToken::new();
-    tokio::spawn(stop_on_signal(shutdown.clone())?);
+    let stop = CancellationToken::new();
+    tokio::spawn(signals.run(stop.clone()));
     postrider_telemetry::health::global()
         .component("queue")
         .ready();
     info!(grpc = %grpc.local_addr(), "queue serves");
-    let (served, closed) = tokio::join!(grpc.serve(shutdown.clone()), service.run(shutdown));
+    let read = move || Settings::read(path.as_deref());
+    let take_over = move |new: Settings| {
+        let mut left = telemetry.reload(&new.telemetry);
+        left.extend(needs_restart("server", &new.server, &settings.server));
+        left.extend(needs_restart("services", &new.services, &settings.services));
+        left.extend(needs_restart("queue", &new.queue, &settings.queue));
+        left
+    };
+    let reloading = postrider_process::reload(changes, stop.clone(), read, take_over);
+    let serving = async {
+        let served = grpc.serve(stop.clone()).await;
+        stop.cancel();
+        served
+    };
+    let (served, closed, ()) = tokio::join!(serving, service.run(stop.clone()), reloading);
     served.context("gRPC")?;
     closed.context("closing the queue's store")
 }
 
-/// What this process reads of the config file.
-struct Config {
+/// What this process reads of the configuration.
+struct Settings {
     server: ServerConfig,
     services: ServicesConfig,
     telemetry: TelemetryConfig,
     queue: QueueConfig,
 }
 
-impl Config {
-    fn load(path: &Path) -> anyhow::Result<Self> {
-        let document = Document::load(Some(path))?;
-        let config = Self {
-            server: document.section("server")?,
-            services: document.section("services")?,
-            telemetry: document.section("telemetry")?,
-            queue: document.section("queue")?,
+impl Settings {
+    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let document = Document::load(path)?;
+        let mut reader = document.reader();
+        let settings = Self {
+            server: reader.section("server", ServerConfig::validate),
+            services: reader.section("services", ServicesConfig::validate),
+            telemetry: reader.section("telemetry", TelemetryConfig::validate),
+            queue: reader.section("queue", QueueConfig::validate),
         };
-        let mut problems = config.server.validate();
-        problems.extend(config.services.validate());
-        problems.extend(config.telemetry.validate());
-        problems.extend(config.queue.validate());
-        anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
-        Ok(config)
+        reader.finish()?;
+        Ok(settings)
     }
-}
-
-/// Cancels `shutdown` on SIGTERM or SIGINT.
-fn stop_on_signal(shutdown: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: finishing what is under way"),
-            _ = interrupt.recv() => info!("SIGINT: finishing what is under way"),
-        }
-        shutdown.cancel();
-    })
 }

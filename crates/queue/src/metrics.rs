@@ -8,7 +8,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use postrider_protocol::queue_v1::{OutcomeKind, StatsResponse};
 use postrider_telemetry::metric::{Kind, MetricInfo};
 
-use crate::store::Completion;
+use crate::store::{Act, Completion};
 
 const ACCEPTED: &str = "postrider.queue.accepted";
 const REFUSED: &str = "postrider.queue.refused";
@@ -19,6 +19,9 @@ const WAIT: &str = "postrider.queue.wait.duration";
 const STALE: &str = "postrider.queue.stale_completions";
 const UNKNOWN: &str = "postrider.queue.unknown_outcomes";
 const DELIVERIES: &str = "postrider.queue.deliveries";
+const UNKNOWN_DELIVERIES: &str = "postrider.queue.unknown_deliveries";
+const SUSPENSIONS: &str = "postrider.queue.suspensions";
+const ACTED: &str = "postrider.queue.acted";
 const MESSAGES: &str = "postrider.queue.messages";
 const WORKERS: &str = "postrider.queue.workers";
 const SYNCS: &str = "postrider.queue.syncs";
@@ -26,6 +29,8 @@ const SYNC_DURATION: &str = "postrider.queue.sync.duration";
 const SYNC_SIZE: &str = "postrider.queue.sync.size";
 const DISK_FAILURES: &str = "postrider.queue.disk_failures";
 const DAMAGED: &str = "postrider.queue.damaged_records";
+const BODIES_MISSING: &str = "postrider.queue.bodies.missing";
+const STORE_DAMAGED: &str = "postrider.queue.store.damaged";
 
 /// Every metric of this crate.
 pub const METRICS: &[MetricInfo] = &[
@@ -93,10 +98,31 @@ pub const METRICS: &[MetricInfo] = &[
         &["state"],
     ),
     info(
+        UNKNOWN_DELIVERIES,
+        Kind::Gauge,
+        "{delivery}",
+        "Deliveries that are queued now and of which an attempt has an unknown outcome: tried again, or held, as the policy of their destination says.",
+        &[],
+    ),
+    info(
+        SUSPENSIONS,
+        Kind::Gauge,
+        "{suspension}",
+        "Suspensions in force. What they stop counts as waiting.",
+        &[],
+    ),
+    info(
+        ACTED,
+        Kind::Counter,
+        "{delivery}",
+        "Deliveries that acts of operators changed, by kind of act.",
+        &["act"],
+    ),
+    info(
         MESSAGES,
         Kind::Gauge,
         "{message}",
-        "Messages that are queued now.",
+        "Messages that are queued now. Where the queue has several partitions, a message counts in each in which something of it is open.",
         &[],
     ),
     info(
@@ -138,8 +164,22 @@ pub const METRICS: &[MetricInfo] = &[
         DAMAGED,
         Kind::Counter,
         "{record}",
-        "Records of the log that were found damaged. Any at all is a reason to look at the disk.",
+        "Queued messages and journeys that could not be read back from the disk when they were needed. Any at all is a reason to look at the disk.",
         &[],
+    ),
+    info(
+        BODIES_MISSING,
+        Kind::Counter,
+        "{attempt}",
+        "Attempts to read a stored body that is not there. The message is deferred each time: somebody must put the body back, or bounce the message.",
+        &[],
+    ),
+    info(
+        STORE_DAMAGED,
+        Kind::Counter,
+        "{finding}",
+        "Damage that was found when the embedded store was opened, by kind, as `postrider store check` names it. Any at all is a reason to look at the disk.",
+        &["kind"],
     ),
 ];
 
@@ -252,8 +292,23 @@ pub(crate) fn queued(stats: &StatsResponse) {
     deliveries("waiting", stats.waiting);
     deliveries("leased", stats.leased);
     deliveries("held", stats.held);
+    gauge!(UNKNOWN_DELIVERIES).set(stats.unknown_deliveries as f64);
+    gauge!(SUSPENSIONS).set(stats.suspensions as f64);
     gauge!(MESSAGES).set(stats.messages as f64);
     gauge!(UNKNOWN).set(stats.unknown_outcomes as f64);
+}
+
+/// An operator's act changed deliveries.
+pub(crate) fn acted(act: &Act, deliveries: u64) {
+    let act = match act {
+        Act::Retry => "retry",
+        Act::Hold { .. } => "hold",
+        Act::Release => "release",
+        Act::Remove => "remove",
+        Act::Bounce => "bounce",
+        Act::Reroute { .. } => "reroute",
+    };
+    counter!(ACTED, "act" => act).increment(deliveries);
 }
 
 /// A durable sync of the log ended.
@@ -266,6 +321,16 @@ pub(crate) fn synced(took: Duration, bytes: usize) {
 /// The disk failed a write or a sync.
 pub(crate) fn disk_failure() {
     counter!(DISK_FAILURES).increment(1);
+}
+
+/// A stored body is not there.
+pub(crate) fn missing_body() {
+    counter!(BODIES_MISSING).increment(1);
+}
+
+/// Opening the store came upon damage.
+pub(crate) fn store_damaged(kind: &'static str) {
+    counter!(STORE_DAMAGED, "kind" => kind).increment(1);
 }
 
 /// A damaged record was found.

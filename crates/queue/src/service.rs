@@ -1,6 +1,6 @@
 //! The queue as a service: opens the store, checks what comes in, and answers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use postrider_protocol::queue_v1::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::acts::Acts;
 use crate::bodies::Bodies;
-use crate::config::{QueueConfig, StoreKind};
+use crate::config::QueueConfig;
 use crate::dispatch::{DispatchSettings, Dispatcher};
 use crate::metrics;
-use crate::store::embedded::{EmbeddedSettings, EmbeddedStore};
-use crate::store::redis::RedisStore;
-use crate::store::{Enqueued, Store, StoreError, StoreSettings};
+use crate::open;
+use crate::store::{Enqueued, Store, StoreError};
 use crate::validate;
 
 /// Between looks at ended bodies, while there are some, and at what is queued, for the metrics.
@@ -37,6 +37,7 @@ pub struct QueueService {
     bodies: Bodies,
     threshold: usize,
     dispatcher: Dispatcher,
+    pub(crate) acts: Acts,
 }
 
 impl QueueService {
@@ -48,22 +49,9 @@ impl QueueService {
     pub async fn open(server: &ServerConfig, config: QueueConfig) -> anyhow::Result<Arc<Self>> {
         let problems = config.validate();
         anyhow::ensure!(problems.is_empty(), "{}", problems.join("\n"));
-        let settings = StoreSettings {
-            lease: config.lease.0,
-            slots_per_destination: config.slots_per_destination,
-            lifetime: config.lifetime.0,
-            journey_retention: config.journeys.keep.0,
-            instance: format!("queue@{}", server.hostname),
-        };
-        let store: Arc<dyn Store> = match config.store {
-            StoreKind::Embedded => {
-                let embedded = embedded_settings(&server.data_dir, &config);
-                Arc::new(EmbeddedStore::open(embedded, settings).await?)
-            }
-            StoreKind::Redis => RedisStore::open(&config.redis, settings).await?,
-        };
-        let dir = or_default(&config.bodies.dir, &server.data_dir, "bodies");
-        Self::over(store, &dir, &config, &server.hostname)
+        let store = open::store(server, &config).await?;
+        let bodies = open::bodies(server, &config)?;
+        Ok(Self::with(store, bodies, &config, &server.hostname))
     }
 
     /// The service over a store that is open, with stored bodies in a folder.
@@ -76,22 +64,37 @@ impl QueueService {
         config: &QueueConfig,
         hostname: &str,
     ) -> anyhow::Result<Arc<Self>> {
+        let bodies = Bodies::in_dir(bodies_dir)?;
+        Ok(Self::with(store, bodies, config, hostname))
+    }
+
+    fn with(
+        store: Arc<dyn Store>,
+        bodies: Bodies,
+        config: &QueueConfig,
+        hostname: &str,
+    ) -> Arc<Self> {
+        let instance = format!("queue@{hostname}");
         let dispatch = DispatchSettings {
-            instance: format!("queue@{hostname}"),
+            instance: instance.clone(),
             lease: config.lease.0,
             slots_per_destination: config.slots_per_destination,
             prefetch_per_slot: config.prefetch_per_slot,
-            retry: config.retry.schedule(),
+            policies: config.policies(),
         };
         postrider_telemetry::metric::describe(metrics::METRICS);
-        Ok(Arc::new(Self {
-            bodies: Bodies::in_dir(bodies_dir)?,
+        let dispatcher = Dispatcher::start(store.clone(), dispatch);
+        // An act is in its instance's hands as a delivery is in a worker's.
+        let records = dispatcher.records();
+        Arc::new(Self {
+            bodies,
             threshold: usize::try_from(config.bodies.threshold.0)
                 .unwrap_or(usize::MAX)
                 .min(validate::LARGEST_INLINE),
-            dispatcher: Dispatcher::start(store.clone(), dispatch),
+            acts: Acts::start(store.clone(), &instance, config.lease.0, records),
+            dispatcher,
             store,
-        }))
+        })
     }
 
     /// Runs until told to stop; then lets workers finish what they have, makes everything durable
@@ -112,6 +115,7 @@ impl QueueService {
                 () = shutdown.cancelled() => break,
             }
         }
+        self.acts.stop().await;
         self.dispatcher.drain().await;
         self.store.close().await?;
         Ok(())
@@ -255,23 +259,5 @@ fn result(status: Stored, detail: String) -> EnqueueResult {
     EnqueueResult {
         status: status as i32,
         detail,
-    }
-}
-
-fn embedded_settings(data_dir: &Path, config: &QueueConfig) -> EmbeddedSettings {
-    let dir = or_default(&config.embedded.dir, data_dir, "queue");
-    EmbeddedSettings {
-        segment_size: config.embedded.segment_size.0,
-        reserve: config.embedded.reserve.0,
-        cache: usize::try_from(config.embedded.cache.0).unwrap_or(usize::MAX),
-        journey_space: config.journeys.space.0,
-        ..EmbeddedSettings::in_dir(&dir)
-    }
-}
-
-fn or_default(dir: &Path, data_dir: &Path, name: &str) -> PathBuf {
-    match dir.as_os_str().is_empty() {
-        true => data_dir.join(name),
-        false => dir.to_owned(),
     }
 }

@@ -20,7 +20,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use postrider_protocol::api;
 use postrider_protocol::queue_v1::{QueueFrame, WorkerFrame};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use self::conversation::Conversation;
 use self::hub::Hub;
 use self::timer::Timer;
-use crate::retry::RetrySchedule;
+use crate::policy::Policies;
 use crate::store::Store;
 
 /// Frames on their way to a worker. Behind them the conversation itself keeps some, then stops
@@ -44,7 +44,7 @@ pub(crate) struct DispatchSettings {
     pub(crate) lease: Duration,
     pub(crate) slots_per_destination: u32,
     pub(crate) prefetch_per_slot: u32,
-    pub(crate) retry: RetrySchedule,
+    pub(crate) policies: Arc<Policies>,
 }
 
 /// All conversations of this process.
@@ -53,6 +53,7 @@ pub(crate) struct Dispatcher {
     settings: Arc<DispatchSettings>,
     hub: Arc<Hub>,
     timer: Arc<Timer>,
+    records: Arc<Notify>,
     tasks: TaskTracker,
     /// Conversations end gently.
     drain: CancellationToken,
@@ -66,6 +67,7 @@ impl Dispatcher {
         let dispatcher = Self {
             hub: Arc::new(Hub::default()),
             timer: Arc::new(Timer::default()),
+            records: Arc::new(Notify::new()),
             settings: Arc::new(settings),
             tasks: TaskTracker::new(),
             drain: CancellationToken::new(),
@@ -77,6 +79,7 @@ impl Dispatcher {
             wakes,
             dispatcher.hub.clone(),
             dispatcher.timer.clone(),
+            dispatcher.records.clone(),
             dispatcher.stop.clone(),
         ));
         tokio::spawn(timer::run(
@@ -85,6 +88,11 @@ impl Dispatcher {
             dispatcher.stop.clone(),
         ));
         dispatcher
+    }
+
+    /// Tells when a record in the store may have changed.
+    pub(crate) fn records(&self) -> Arc<Notify> {
+        self.records.clone()
     }
 
     /// Takes up a conversation with a worker.

@@ -10,7 +10,7 @@ use postrider_protocol::queue_v1::{
 use prost::Message as _;
 
 use crate::metrics;
-use crate::retry::RetrySchedule;
+use crate::policy::Policies;
 use crate::store::{Completed, Completion, StoreError};
 use crate::validate;
 
@@ -32,16 +32,21 @@ pub(super) struct Report {
     pub(super) deferred: Option<Duration>,
 }
 
-/// Reads a completion; what makes no sense is answered, and changes nothing.
+/// Reads a completion; what makes no sense is answered, and changes nothing. `destination` is the
+/// one of its lease; a lease of an earlier conversation is not known here, and then the worker's
+/// word must do: nothing but the wait for the next attempt depends on it.
 pub(super) fn read(
     completion: wire::Completion,
-    retry: &RetrySchedule,
+    destination: Option<&str>,
+    policies: &Policies,
+    worker: &str,
 ) -> Result<Report, CompletionAck> {
     let wire::Completion {
         delivery_id,
         token,
         attempt,
         dsn,
+        delay_warned,
     } = completion;
     let mut attempt = attempt.unwrap_or_default();
     let dialogue: usize = attempt.dialogue.iter().map(|line| line.encoded_len()).sum();
@@ -72,16 +77,22 @@ pub(super) fn read(
     let is_again = |outcome: &wire::RecipientOutcome| {
         !matches!(outcome.kind(), OutcomeKind::Delivered | OutcomeKind::Failed)
     };
-    let retry_after = retry.random_wait(attempt.number.max(1));
+    let deferred = attempt.outcomes.iter().any(is_again).then(|| {
+        let destination = destination.unwrap_or(&attempt.destination);
+        let retry = &policies.of(destination).retry;
+        retry.random_wait(attempt.number.max(1))
+    });
     Ok(Report {
-        deferred: attempt.outcomes.iter().any(is_again).then_some(retry_after),
+        deferred,
         delivery_id,
         completion: Completion {
             delivery,
             token,
             attempt,
-            retry_after,
+            retry_after: deferred.unwrap_or_default(),
             dsn,
+            delay_warned,
+            worker: worker.to_owned(),
         },
     })
 }

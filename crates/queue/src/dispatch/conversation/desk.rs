@@ -9,27 +9,38 @@ use postrider_protocol::queue_v1::{
 };
 use tokio::time::Instant;
 
+use super::super::grants::Sure;
 use super::super::report::{self, Report};
 use super::super::wait;
-use super::{AGAIN, Answer, Desk, GRANTS, WAITING_FRAMES, WANTED_BACK};
+use super::{AGAIN, Answer, Desk, GRANTS, SMALL, WAITING_FRAMES, WANTED_BACK};
 use crate::metrics;
 use crate::store::{Grant, LeaseRequest, Store, StoreError};
 
 impl Desk {
-    /// More is due than the lease's slots can take: more slots, here or with another worker.
+    /// More is due than the lease's slots can take: more slots, here or with another worker. Up to
+    /// its share the worker grows alone, so that connections are used again; beyond that others
+    /// that have free slots come first.
     pub(super) fn grow(&mut self, token: u64) {
+        let limit = self.with.settings.slots_per_destination;
+        let hub = self.with.hub.clone();
         let Some(held) = self.grants.get_mut(token) else {
             return;
         };
         let full = held.more && !held.pulling;
-        if full && held.slots < self.with.settings.slots_per_destination {
+        if !full || !held.grows || held.slots >= limit {
+            return;
+        }
+        let workers = hub.workers(held.destination.transport()).max(1);
+        let share = limit.div_ceil(workers).max(SMALL);
+        if held.slots < share || !hub.share(self.id, &held.destination) {
+            held.grows = false;
             self.lease();
         }
     }
 
     pub(super) fn lease(&mut self) {
-        if self.draining {
-            return self.with.hub.pass_on();
+        if self.draining || self.quiet {
+            return self.pass_on();
         }
         if self.leasing {
             self.lease_again = true;
@@ -39,29 +50,38 @@ impl Desk {
         if slots == 0 {
             self.crowded = true;
             self.make_way();
-            return self.with.hub.pass_on();
+            return self.pass_on();
         }
         self.leasing = true;
         let store = self.with.store.clone();
+        let asked = Instant::now();
         let request = LeaseRequest {
-            worker: self.worker.clone(),
+            worker: self.holder.clone(),
             transports: self.transports.clone(),
             slots,
         };
         self.jobs.push(Box::pin(async move {
-            Answer::Leased(store.lease(request, GRANTS).await)
+            let result = store.lease(request, GRANTS).await;
+            Answer::Leased { asked, result }
         }));
     }
 
     pub(super) fn pull(&mut self, token: u64) {
-        if self.draining || self.out.len() >= WAITING_FRAMES / 4 {
+        if self.draining || self.quiet {
             return;
         }
         let asked = self.grants.room(token);
         if asked == 0 {
             return;
         }
+        if self.out.len() >= WAITING_FRAMES / 4 {
+            self.held_up = true;
+            return;
+        }
         if let Some(held) = self.grants.get_mut(token) {
+            if !held.told {
+                return;
+            }
             held.pulling = true;
             held.more = false;
         }
@@ -80,7 +100,10 @@ impl Desk {
         let mut reports = Vec::with_capacity(batch.completions.len());
         let mut tokens = Vec::new();
         for completion in batch.completions {
-            match report::read(completion, &self.with.settings.retry) {
+            let held = self.grants.get_mut(completion.token);
+            let destination = held.map(|held| held.destination.as_str());
+            let policies = &self.with.settings.policies;
+            match report::read(completion, destination, policies, &self.worker) {
                 Ok(report) => {
                     let token = report.completion.token;
                     if let Some(held) = self.grants.get_mut(token) {
@@ -115,16 +138,6 @@ impl Desk {
         self.make_way();
     }
 
-    pub(super) fn renew(&mut self) {
-        let tokens = self.grants.tokens();
-        if !tokens.is_empty() {
-            let store = self.with.store.clone();
-            self.jobs.push(Box::pin(async move {
-                Answer::Renewed(store.renew(tokens).await)
-            }));
-        }
-    }
-
     pub(super) fn take_back(&mut self, tokens: Vec<u64>) {
         let held: Vec<u64> = tokens
             .into_iter()
@@ -144,7 +157,7 @@ impl Desk {
     }
 
     /// Forgets a lease; true if there was one.
-    fn let_go(&mut self, token: u64) -> bool {
+    pub(super) fn let_go(&mut self, token: u64) -> bool {
         let Some(held) = self.grants.remove(token) else {
             return false;
         };
@@ -175,7 +188,7 @@ impl Desk {
 
     pub(super) fn take(&mut self, answer: Answer) {
         match answer {
-            Answer::Leased(result) => self.take_grants(result),
+            Answer::Leased { asked, result } => self.take_grants(asked, result),
             Answer::Pulled {
                 token,
                 asked,
@@ -185,14 +198,31 @@ impl Desk {
                 self.batches -= 1;
                 self.say(Frame::Acks(CompletionAcks { acks }));
             }
-            Answer::Renewed(Ok(stale)) => self.revoke(stale),
+            Answer::Renewed {
+                tokens,
+                sure,
+                result,
+            } => {
+                self.renewing = false;
+                match result {
+                    Ok(renewed) => self.take_renewed(tokens, sure, renewed),
+                    Err(error) => self.failed(&error),
+                }
+                if std::mem::take(&mut self.renew_again) {
+                    self.renew();
+                }
+            }
             Answer::GaveBack(Ok(())) => self.lease(),
-            Answer::Renewed(Err(error)) | Answer::GaveBack(Err(error)) => self.failed(&error),
+            Answer::GaveBack(Err(error)) => self.failed(&error),
         }
     }
 
-    fn take_grants(&mut self, result: Result<Vec<Grant>, StoreError>) {
+    /// The worker takes a lease to last from its latest heartbeat that was answered, which may have been
+    /// sent after the lease was granted. Where the answer was long under way, the worker hears of a new
+    /// one after it was renewed, with the next heartbeat or before.
+    fn take_grants(&mut self, asked: Instant, result: Result<Vec<Grant>, StoreError>) {
         self.leasing = false;
+        let late = asked.elapsed() > self.with.settings.lease / 20;
         let grants = match result {
             Ok(grants) => grants,
             Err(error) => return self.failed(&error),
@@ -201,25 +231,46 @@ impl Desk {
         if !grants.is_empty() {
             self.with.timer.at_most(self.with.settings.lease);
         }
+        let sure = Sure::after(self.beat);
         for grant in grants {
-            self.grants.insert(&grant);
-            self.with.hub.set_holder(self.id, &grant.destination, true);
-            let token = grant.token;
-            self.say(Frame::Grant(GrantFrame {
-                token,
-                destination: grant.destination.to_string(),
-                slots: grant.slots,
-            }));
-            if let Some(held) = self.grants.get_mut(token) {
-                held.more = true;
+            if self.is_called_back(grant.token) {
+                continue;
             }
-            self.pull(token);
+            self.grants.insert(&grant, sure);
+            self.with
+                .hub
+                .set_holder(self.id, &grant.destination, !self.draining);
+            if !late || self.grants.is_told(grant.token) {
+                self.tell(grant.token);
+            }
+        }
+        if !self.grants.untold().is_empty() {
+            self.renew();
         }
         self.tell_free();
         self.crowded = self.grants.free() == 0;
-        if again && self.grants.free() > 0 {
-            self.lease();
+        match self.crowded {
+            // There may be more than this worker could take.
+            true => self.pass_on(),
+            false if again => self.lease(),
+            false => {}
         }
+    }
+
+    /// Tells the worker of a lease, or of its new slots.
+    pub(super) fn tell(&mut self, token: u64) {
+        let Some(held) = self.grants.get_mut(token) else {
+            return;
+        };
+        held.told = true;
+        held.more = true;
+        let frame = GrantFrame {
+            token,
+            destination: held.destination.to_string(),
+            slots: held.slots,
+        };
+        self.say(Frame::Grant(frame));
+        self.pull(token);
     }
 
     fn take_deliveries(
@@ -236,12 +287,10 @@ impl Desk {
         match result {
             Ok(Some(deliveries)) => {
                 held.more |= deliveries.len() == asked;
-                held.since = Moment::now();
-                held.sent.extend(
-                    deliveries
-                        .iter()
-                        .filter_map(|delivery| delivery.delivery_id.parse::<DeliveryId>().ok()),
-                );
+                let ids = deliveries
+                    .iter()
+                    .filter_map(|delivery| delivery.delivery_id.parse::<DeliveryId>().ok());
+                self.grants.sent(token, ids);
                 metrics::leased(deliveries.len());
                 for delivery in &deliveries {
                     wait::record(delivery);
@@ -261,7 +310,7 @@ impl Desk {
         }
     }
 
-    fn revoke(&mut self, tokens: Vec<u64>) {
+    pub(super) fn revoke(&mut self, tokens: Vec<u64>) {
         let tokens: Vec<u64> = tokens
             .into_iter()
             .filter(|token| self.let_go(*token))
@@ -280,13 +329,18 @@ impl Desk {
 
     pub(super) fn try_again(&mut self) {
         self.again = None;
+        if !self.grants.untold().is_empty() && self.unreached.is_empty() {
+            self.renew();
+        }
         for token in self.grants.tokens() {
             if let Some(held) = self.grants.get_mut(token) {
                 held.more = true;
+                held.grows = true;
             }
             self.pull(token);
         }
         self.lease();
+        self.reach_again();
     }
 }
 

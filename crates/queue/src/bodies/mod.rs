@@ -2,11 +2,16 @@
 //!
 //! Streamed in and out piece by piece, so that memory does not grow with the size. A body is
 //! durable before the message that names it is enqueued; it is deleted after the message has
-//! ended; what a crash leaves without a message is swept.
+//! ended; what a crash leaves without a message is swept (`sweep`). They lie in a folder, or in
+//! a bucket of S3 (`s3`).
 
-use std::path::Path as FilePath;
+pub(crate) mod config;
+#[cfg(feature = "s3")]
+mod s3;
+mod sweep;
+
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -18,22 +23,41 @@ use postrider_protocol::Status;
 use postrider_protocol::api::{self, BodyStream};
 use postrider_protocol::queue_v1::PutBodyResponse;
 
-use crate::store::{Store, StoreError};
+use crate::metrics;
+use config::{BodiesConfig, BodiesKind};
 
-/// Pieces are gathered to this size before they are written.
+/// Pieces are gathered to this size before they are written to a folder.
 const PIECE: usize = 1 << 20;
-/// A body that no message names may be younger than this: its enqueue may be on its way.
-const ORPHAN_AGE: Duration = Duration::from_secs(3600);
-/// Bodies that are looked at together.
-const BATCH: usize = 500;
+/// The same for a bucket: S3 takes no parts below 5 MiB, but the last.
+#[cfg(feature = "s3")]
+const BUCKET_PIECE: usize = 8 << 20;
 
 /// Where stored bodies are.
 #[derive(Debug, Clone)]
 pub(crate) struct Bodies {
     objects: Arc<dyn ObjectStore>,
+    piece: usize,
+    /// The folder, if it is one.
+    dir: Option<PathBuf>,
 }
 
 impl Bodies {
+    /// Bodies where the settings say.
+    pub(crate) fn open(config: &BodiesConfig, default_dir: PathBuf) -> anyhow::Result<Self> {
+        match config.kind {
+            BodiesKind::Folder if config.dir.as_os_str().is_empty() => Self::in_dir(&default_dir),
+            BodiesKind::Folder => Self::in_dir(&config.dir),
+            #[cfg(feature = "s3")]
+            BodiesKind::S3 => Ok(Self {
+                objects: s3::open(&config.s3)?,
+                piece: BUCKET_PIECE,
+                dir: None,
+            }),
+            #[cfg(not(feature = "s3"))]
+            BodiesKind::S3 => anyhow::bail!("this program was built without S3"),
+        }
+    }
+
     /// Bodies in a local folder.
     pub(crate) fn in_dir(dir: &FilePath) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)
@@ -43,33 +67,38 @@ impl Bodies {
             .with_fsync(true);
         Ok(Self {
             objects: Arc::new(objects),
+            piece: PIECE,
+            dir: Some(dir.to_owned()),
         })
     }
 
     /// Stores a body under a new name, durable when this returns. Nothing is left of a body
     /// that breaks off.
-    pub(crate) async fn put(&self, mut body: BodyStream) -> api::Result<PutBodyResponse> {
+    pub(crate) async fn put(&self, body: BodyStream) -> api::Result<PutBodyResponse> {
         let name = new_name();
-        let path = Path::from(name.as_str());
+        let size = self.put_as(&name, body).await?;
+        Ok(PutBodyResponse { name, size })
+    }
+
+    /// Stores a body under a name that is known already; returns its size.
+    pub(crate) async fn put_as(&self, name: &str, mut body: BodyStream) -> api::Result<u64> {
+        let path = checked(name)?;
+        let (first, first_len) = self.gather(&mut body).await?;
+        if first_len < self.piece {
+            // All of it: one request.
+            let payload = PutPayload::from_iter(first);
+            self.objects.put(&path, payload).await.map_err(status)?;
+            return Ok(first_len as u64);
+        }
         let mut upload = self.objects.put_multipart(&path).await.map_err(status)?;
-        let mut gathered: Vec<Bytes> = Vec::new();
-        let mut gathered_len = 0;
         let mut size = 0;
         let written = async {
-            while let Some(piece) = body.next().await {
-                let piece = piece?;
-                size += piece.len() as u64;
-                gathered_len += piece.len();
-                gathered.push(piece);
-                if gathered_len >= PIECE {
-                    let part = PutPayload::from_iter(std::mem::take(&mut gathered));
-                    gathered_len = 0;
-                    upload.put_part(part).await.map_err(status)?;
-                }
-            }
-            if gathered_len > 0 {
-                let part = PutPayload::from_iter(std::mem::take(&mut gathered));
+            let (mut pieces, mut len) = (first, first_len);
+            while len > 0 {
+                size += len as u64;
+                let part = PutPayload::from_iter(pieces);
                 upload.put_part(part).await.map_err(status)?;
+                (pieces, len) = self.gather(&mut body).await?;
             }
             upload.complete().await.map_err(status)
         };
@@ -78,7 +107,20 @@ impl Bodies {
             upload.abort().await.ok();
             return Err(error);
         }
-        Ok(PutBodyResponse { name, size })
+        Ok(size)
+    }
+
+    /// Takes at least a piece's size from the stream, unless it ends before.
+    async fn gather(&self, body: &mut BodyStream) -> api::Result<(Vec<Bytes>, usize)> {
+        let (mut gathered, mut len) = (Vec::new(), 0);
+        while len < self.piece
+            && let Some(piece) = body.next().await
+        {
+            let piece = piece?;
+            len += piece.len();
+            gathered.push(piece);
+        }
+        Ok((gathered, len))
     }
 
     /// Stores content that is in memory.
@@ -87,20 +129,41 @@ impl Bodies {
         Ok(self.put(piece.boxed()).await?.name)
     }
 
-    /// Streams a stored body.
+    /// Streams a stored body to who delivers it. One that is not there is an alarm: somebody was
+    /// told that its message was accepted.
     pub(crate) async fn get(&self, name: &str) -> api::Result<BodyStream> {
+        let found = self.read(name).await;
+        if let Err(error) = &found
+            && error.code() == postrider_protocol::Code::NotFound
+        {
+            tracing::error!(
+                body = name,
+                "a stored body is missing: its message is deferred, put the body back"
+            );
+            metrics::missing_body();
+        }
+        found
+    }
+
+    /// Streams a stored body.
+    pub(crate) async fn read(&self, name: &str) -> api::Result<BodyStream> {
         let path = checked(name)?;
         let found = self.objects.get(&path).await.map_err(status)?;
         Ok(found.into_stream().map_err(status).boxed())
     }
 
-    /// Whether a body is there.
-    pub(crate) async fn exists(&self, name: &str) -> api::Result<bool> {
+    /// The size of a body, if it is there.
+    pub(crate) async fn size(&self, name: &str) -> api::Result<Option<u64>> {
         match self.objects.head(&checked(name)?).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(found) => Ok(Some(found.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(status(error)),
         }
+    }
+
+    /// Whether a body is there.
+    pub(crate) async fn exists(&self, name: &str) -> api::Result<bool> {
+        Ok(self.size(name).await?.is_some())
     }
 
     /// Deletes a body; one that is gone already is fine.
@@ -108,53 +171,6 @@ impl Bodies {
         match self.objects.delete(&Path::from(name)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
-        }
-    }
-
-    /// Deletes the bodies of messages that have ended. Returns how many there were.
-    pub(crate) async fn delete_ended(&self, store: &dyn Store) -> Result<usize, StoreError> {
-        let names = store.ended_bodies(BATCH).await?;
-        let mut deleted = Vec::with_capacity(names.len());
-        for name in names {
-            match self.delete(&name).await {
-                Ok(()) => deleted.push(name),
-                Err(error) => tracing::warn!(body = name, %error, "an ended body stays for now"),
-            }
-        }
-        let count = deleted.len();
-        if count > 0 {
-            store.forget_bodies(deleted).await?;
-        }
-        Ok(count)
-    }
-
-    /// Deletes bodies that are old and that no message names.
-    pub(crate) async fn sweep(&self, store: &dyn Store) -> anyhow::Result<usize> {
-        let mut listing = self.objects.list(None);
-        let mut old = Vec::new();
-        let mut swept = 0;
-        loop {
-            let next = listing.try_next().await?;
-            let at_end = next.is_none();
-            if let Some(found) = next {
-                let age = SystemTime::now()
-                    .duration_since(SystemTime::from(found.last_modified))
-                    .unwrap_or_default();
-                if age > ORPHAN_AGE {
-                    old.push(found.location.to_string());
-                }
-            }
-            if old.len() >= BATCH || at_end && !old.is_empty() {
-                let named = store.bodies_in_use(old.clone()).await?;
-                for name in old.drain(..).filter(|name| !named.contains(name)) {
-                    tracing::info!(body = name, "a body that no message names is deleted");
-                    self.delete(&name).await?;
-                    swept += 1;
-                }
-            }
-            if at_end {
-                return Ok(swept);
-            }
         }
     }
 }
@@ -166,14 +182,17 @@ fn new_name() -> String {
 
 /// Only names that were given out: they come back from other services.
 fn checked(name: &str) -> api::Result<Path> {
-    let is_ours = name.len() == 32
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    match is_ours {
+    match is_ours(name) {
         true => Ok(Path::from(name)),
         false => Err(Status::invalid_argument("this is not the name of a body")),
     }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.len() == 32
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn status(error: object_store::Error) -> Status {
