@@ -9,7 +9,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::core::{Core, Shared, Waiter};
+use super::core::{Awaited, Core, Shared, Waiter};
 use super::housekeeping::Chore;
 use crate::metrics;
 use crate::store::{StoreError, Wake};
@@ -98,13 +98,10 @@ fn attempt<'a>(
         return (core, Err(error));
     }
     let (segments, last) = core.log.to_sync();
-    let faults = core.log.settings.faults.clone();
     let bytes = core.log.pending_bytes();
     drop(core);
     let started = Instant::now();
-    let result = segments
-        .iter()
-        .try_for_each(|segment| segment.sync(&*faults));
+    let result = segments.iter().try_for_each(|segment| segment.sync());
     shared.syncs.fetch_add(1, Ordering::Relaxed);
     metrics::synced(started.elapsed(), bytes);
     let mut core = shared.lock();
@@ -113,7 +110,7 @@ fn attempt<'a>(
         return (core, result);
     }
     let complete = core.log.note_synced(last, &segments);
-    let had_room = complete.is_empty() && core.log.spare_wanted().is_none();
+    let had_room = complete.is_empty() && !core.log.ahead.is_wanted();
     let (woken, answers) = settle(shared, &mut core, last);
     // Waking tasks takes longer than the rest: not under the lock.
     drop(core);
@@ -148,13 +145,23 @@ fn renumber(core: &mut Core) {
 /// What follows from everything up to `last` being durable: who is to be told.
 fn settle(shared: &Shared, core: &mut Core, last: u64) -> (Vec<Wake>, Vec<Waiter>) {
     let now_us = shared.now_us();
+    core.state.schedule.set_now(now_us);
     let mut woken = Vec::new();
     let arrived = core.arrivals.partition_point(|(number, _)| *number <= last);
-    for (_, id) in core.arrivals.drain(..arrived) {
-        core.state.make_durable(id, now_us, &mut woken);
+    for (_, arrival) in core.arrivals.drain(..arrived) {
+        match arrival {
+            Awaited::Message(id) | Awaited::Dsn(id) => {
+                core.state.make_durable(id, now_us, &mut woken);
+                core.state.arrived.remove(&id);
+            }
+            Awaited::Delivery(id) => woken.extend(core.state.schedule_again(id)),
+        }
     }
     woken.sort_unstable();
     woken.dedup();
+    if let Some(next_us) = core.state.schedule.next_due() {
+        shared.wake_timer(core, next_us);
+    }
     let wakes = woken
         .into_iter()
         .filter_map(|destination| core.state.schedule.name(destination))

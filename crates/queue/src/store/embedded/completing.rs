@@ -5,11 +5,12 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use hashbrown::{HashMap, HashSet};
-use postrider_protocol::DeliveryId;
 use postrider_protocol::queue_v1::{OutcomeKind, RecipientOutcome};
+use postrider_protocol::{DeliveryId, Destination};
 
 use super::EmbeddedStore;
-use super::core::{Commit, Core, Shared};
+use super::changing;
+use super::core::{Awaited, Commit, Core, Shared};
 use super::enqueue::{self, Prepared};
 use super::frame::{Draft, Kind};
 use super::leases::HandedOut;
@@ -104,14 +105,19 @@ fn apply(
         return Ok(repeated_or_stale(core, &ready));
     }
     drop_known(shared, core, &mut ready.dsn, now_us)?;
-    let record = record(
+    let destination = core.state.destination_of(id).cloned();
+    let policies = &shared.settings.policies;
+    let policy = policies.of(destination.as_ref().map_or("", Destination::as_str));
+    let begin_us = handed.stored.accepted.begin_us();
+    let mut record = record(
         shared,
         &handed,
         number,
-        now_us,
+        (now_us, begin_us.saturating_add(micros(policy.lifetime))),
         ready.completion,
         &ready.dsn,
     );
+    record.held = record.unknown && changing::holds_unknown(shared, core, id);
     let due_us = record.due_us;
     let draft = Draft::new(Kind::Completed, &record, Bytes::new());
     core.make_room(draft.len(), now_us)?;
@@ -128,17 +134,24 @@ fn apply(
     if let Some(lease) = core.state.leases.get_mut(token) {
         lease.leased.remove(&id);
     }
-    let destination = core.state.destination_of(id).cloned();
+    core.state.schedule.set_now(now_us);
     core.state.complete(&record, at);
+    if !ready.dsn.is_empty() && core.state.unschedule(id) {
+        core.arrivals
+            .push_back((core.log.last(), Awaited::Delivery(id)));
+    }
     for dsn in ready.dsn {
         let len = dsn.stored.record.len() + dsn.stored.content.len();
-        enqueue::admit(core, dsn.id, dsn.stored, at, len);
+        let arrival = Awaited::Dsn(dsn.id.as_u128());
+        enqueue::admit(core, dsn.id, dsn.stored, at, len, arrival);
     }
     if let Some(destination) = destination
         && !record.rest.open.is_empty()
-        && due_us <= now_us
     {
-        shared.wake(Wake::Destination(destination));
+        match due_us <= now_us {
+            true => shared.wake(Wake::Destination(destination)),
+            false => shared.wake_timer(core, due_us),
+        }
     }
     shared.wake_journey(id.queue_id);
     Ok(Completed::Done)
@@ -192,13 +205,11 @@ fn record(
     shared: &Shared,
     handed: &HandedOut,
     number: u32,
-    now_us: u64,
+    (now_us, expires_us): (u64, u64),
     completion: Completion,
     dsn: &[Prepared],
 ) -> Record {
     let tally = tally(handed, &completion.attempt.outcomes);
-    let accepted_us = handed.stored.accepted.accepted_us;
-    let expires_us = accepted_us.saturating_add(micros(shared.settings.lifetime));
     let due_us = match tally.missing {
         true => now_us,
         false => now_us
@@ -231,6 +242,9 @@ fn record(
                 content: enqueue::content(dsn),
             })
             .collect(),
+        worker: completion.worker,
+        delay_warned: completion.delay_warned,
+        held: false,
     }
 }
 

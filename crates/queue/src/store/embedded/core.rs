@@ -5,8 +5,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 
-use postrider_protocol::QueueId;
 use postrider_protocol::queue_v1::{JourneyEvent, Notice, journey_event};
+use postrider_protocol::{DeliveryId, QueueId};
 use tokio::sync::{broadcast, oneshot};
 
 use super::archive::Archive;
@@ -32,20 +32,31 @@ pub(super) struct Waiter {
     pub(super) answer: oneshot::Sender<Result<(), StoreError>>,
 }
 
+/// What is scheduled once it is durable.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Awaited {
+    /// A message that was handed over: if it cannot be made durable, it is taken back.
+    Message(u128),
+    /// A DSN of a completion. That stands, and so does the DSN.
+    Dsn(u128),
+    /// A delivery that is due again by a completion with DSNs: who sees the one, sees the others.
+    Delivery(DeliveryId),
+}
+
 /// What one lock guards.
 pub(super) struct Core {
     pub(super) log: Log,
     pub(super) state: State,
     pub(super) waiters: VecDeque<Waiter>,
-    /// Accepted messages whose acceptance is not durable yet, by their record's number.
-    pub(super) arrivals: VecDeque<(u64, u128)>,
+    /// What is scheduled once it is durable, by its record's number.
+    pub(super) arrivals: VecDeque<(u64, Awaited)>,
     pub(super) sync_wanted: bool,
     pub(super) stopping: bool,
     /// The commit thread takes requests.
     pub(super) committing: bool,
     pub(super) epoch: u64,
-    /// Until when [`crate::store::Store::expire`] has looked for due deliveries.
-    pub(super) looked_us: u64,
+    /// What [`crate::store::Store::expire`] last said is next: who sleeps, sleeps until then.
+    pub(super) next_us: Option<u64>,
     pub(super) closed: bool,
 }
 
@@ -124,8 +135,15 @@ impl Shared {
         self.wakes.send(wake).ok();
     }
 
-    /// Which of these stored bodies a queued message names. The lock is held for a stride of
-    /// messages at a time.
+    /// Something is to come at this time: who sleeps longer is told.
+    pub(super) fn wake_timer(&self, core: &mut Core, at_us: u64) {
+        if core.next_us.is_none_or(|next_us| at_us < next_us) {
+            core.next_us = Some(at_us);
+            self.wake(Wake::Timer);
+        }
+    }
+
+    /// Which of these stored bodies a queued message names.
     pub(super) fn bodies_in_use(&self, names: Vec<String>) -> Vec<String> {
         let core = self.lock();
         let used = names.into_iter();
@@ -185,7 +203,7 @@ impl Core {
             stopping: false,
             committing: true,
             epoch,
-            looked_us: 0,
+            next_us: None,
             closed: false,
         }
     }
@@ -253,7 +271,11 @@ impl Core {
 
     /// Takes back acceptances that could not be made durable: nobody was told of them.
     pub(super) fn withdraw_arrivals(&mut self) {
-        for (_, id) in std::mem::take(&mut self.arrivals) {
+        for (number, arrival) in std::mem::take(&mut self.arrivals) {
+            let Awaited::Message(id) = arrival else {
+                self.arrivals.push_back((number, arrival));
+                continue;
+            };
             let record = Withdrawn {
                 id: QueueId::from_u128(id).into(),
             };

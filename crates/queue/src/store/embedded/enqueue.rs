@@ -7,7 +7,7 @@ use postrider_protocol::QueueId;
 use postrider_protocol::queue_v1::NewMessage;
 
 use super::EmbeddedStore;
-use super::core::{Commit, Core, Shared};
+use super::core::{Awaited, Commit, Core, Shared};
 use super::frame::{Draft, Kind, Location};
 use super::record::Accepted;
 use super::stored::{self, Stored};
@@ -162,15 +162,23 @@ fn stage(core: &mut Core, prepared: Prepared) {
     let id = prepared.id;
     let len = prepared.draft.len();
     let at = core.stage_linked(prepared.draft, Location::NONE, vec![id.as_u128()]);
-    admit(core, id, prepared.stored, at, len);
+    let arrival = Awaited::Message(id.as_u128());
+    admit(core, id, prepared.stored, at, len, arrival);
 }
 
 /// Takes a staged message into memory. It is scheduled when its record is durable.
-pub(super) fn admit(core: &mut Core, id: QueueId, stored: Arc<Stored>, at: Location, len: usize) {
+pub(super) fn admit(
+    core: &mut Core,
+    id: QueueId,
+    stored: Arc<Stored>,
+    at: Location,
+    len: usize,
+    arrival: Awaited,
+) {
     core.state.accept(id, &stored.accepted, at, len);
     core.state.cache.insert(id.as_u128(), stored);
     let number = core.log.last();
-    core.arrivals.push_back((number, id.as_u128()));
+    core.arrivals.push_back((number, arrival));
 }
 
 /// The content of a prepared message.

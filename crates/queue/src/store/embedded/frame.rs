@@ -62,6 +62,8 @@ pub(super) enum Kind {
     Moved = 7,
     /// An acceptance that was never acknowledged, taken back.
     Withdrawn = 8,
+    /// A record of the service or a suspension was kept, or dropped.
+    Kept = 9,
 }
 
 impl Kind {
@@ -75,6 +77,7 @@ impl Kind {
             Self::Changed,
             Self::Moved,
             Self::Withdrawn,
+            Self::Kept,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -122,6 +125,13 @@ impl Draft {
             before,
         }
     }
+}
+
+/// A header that is whole, of a record that this version does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Foreign {
+    pub(super) kind: u8,
+    pub(super) version: u8,
 }
 
 /// A record's header.
@@ -181,6 +191,20 @@ impl Header {
         };
         (header.segment == segment && bytes[9] == VERSION).then_some(header)
     }
+
+    /// What these bytes say, if they are a whole header of this store and segment that
+    /// [`Self::decode`] does not know: a later version wrote it.
+    pub(super) fn foreign(bytes: &[u8; HEADER], key: u64, segment: u32) -> Option<Foreign> {
+        let whole = bytes[..4] == MAGIC
+            && number32(bytes, 4) == header_crc(bytes, key)
+            && number32(bytes, 28) == segment;
+        let foreign = Foreign {
+            kind: bytes[8],
+            version: bytes[9],
+        };
+        let known = foreign.version == VERSION && Kind::from_number(foreign.kind).is_some();
+        (whole && !known).then_some(foreign)
+    }
 }
 
 fn header_crc(bytes: &[u8; HEADER], key: u64) -> u32 {
@@ -226,6 +250,32 @@ mod tests {
             let decoded = Header::decode(&flipped, 42, 9);
             // The two unused bytes are covered too.
             assert_eq!(decoded, None, "bit {bit}");
+            assert_eq!(Header::foreign(&flipped, 42, 9), None, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn what_a_later_version_wrote_is_known_as_such() {
+        let header = Draft::new(Kind::Head, &(), Bytes::new()).header(
+            Location {
+                segment: 9,
+                offset: 32,
+            },
+            1,
+            Location::NONE,
+        );
+        let later = |place: usize, value: u8| {
+            let mut bytes = header.encode(42);
+            bytes[place] = value;
+            let crc = header_crc(&bytes, 42);
+            bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+            (
+                Header::decode(&bytes, 42, 9),
+                Header::foreign(&bytes, 42, 9).map(|foreign| (foreign.kind, foreign.version)),
+            )
+        };
+        assert_eq!(later(8, 1), (Some(header), None));
+        assert_eq!(later(8, 200), (None, Some((200, VERSION))));
+        assert_eq!(later(9, 2), (None, Some((1, 2))));
     }
 }

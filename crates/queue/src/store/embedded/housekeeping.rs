@@ -1,18 +1,17 @@
 //! What has time: journeys of ended messages go to the archive, segments are made ahead and
 //! deleted, stragglers are moved out of old segments. One thread, beside the commits.
 
-use std::io;
 use std::sync::{Arc, mpsc};
 
 use postrider_protocol::{DeliveryId, QueueId};
 
 use super::archive::Entry;
-use super::core::{Shared, unavailable};
+use super::core::{Core, Shared, unavailable};
 use super::frame::{Draft, Kind, Location};
 use super::journey::{fold, pieces};
-use super::message::{DeliveryState, Message};
+use super::message::{DeliveryState, Marks, Message};
 use super::pulling::{read_rest, read_stored};
-use super::record::{Moved, MovedDelivery};
+use super::record::{Moved, MovedDelivery, Rest};
 use super::scan::{Found, Scanner};
 use super::segment::Segment;
 use super::state::{Ended, name};
@@ -43,7 +42,7 @@ pub(super) fn run(shared: &Shared, chores: &mpsc::Receiver<Chore>) {
                     // Gives back the space that was held in advance; if it fails, it costs space.
                     segment.trim(segment.len()).ok();
                 }
-                make_spare(shared);
+                make_ahead(shared);
                 if let Err(error) = reclaim(shared) {
                     tracing::error!(%error, "old segments of the queue's log stay");
                 }
@@ -66,6 +65,7 @@ fn archive(shared: &Shared, ended: Vec<(u128, Ended)>) {
             message_id: ended.message_id,
             number: ended.number,
             ended_us: ended.ended_us,
+            addresses: Vec::new(),
             pieces: pieces(
                 shared,
                 QueueId::from_u128(*id),
@@ -75,6 +75,7 @@ fn archive(shared: &Shared, ended: Vec<(u128, Ended)>) {
                 ended.last_record.clone(),
             ),
         };
+        let entry = entry.with_addresses();
         if let Err(error) = shared.archive.append(&entry) {
             // It stays known from the log, whose segments stay as well.
             tracing::error!(queue_id = %QueueId::from_u128(*id), %error, "a journey could not be kept");
@@ -94,14 +95,11 @@ fn archive(shared: &Shared, ended: Vec<(u128, Ended)>) {
     }
 }
 
-fn make_spare(shared: &Shared) {
-    let Some(wanted) = shared.lock().log.spare_wanted() else {
-        return;
-    };
-    match wanted.create() {
-        Ok(spare) => shared.lock().log.offer_spare(spare),
+fn make_ahead(shared: &Shared) {
+    let ahead = shared.lock().log.ahead.clone();
+    if let Err(error) = ahead.make() {
         // The commit that needs it tries itself, and its callers hear of it.
-        Err(error) => tracing::warn!(%error, "no segment could be made ahead"),
+        tracing::warn!(%error, "no segment could be made ahead");
     }
 }
 
@@ -135,6 +133,17 @@ fn reclaim(shared: &Shared) -> Result<(), StoreError> {
             }
             continue;
         }
+        let commit = {
+            let mut core = shared.lock();
+            core.keep_again(oldest.number, shared.now_us())?;
+            // What stands in for the segment must be durable before it goes: copies that were made
+            // just now, and those of an earlier round in which the disk failed.
+            let pending = core.log.last() > core.log.synced;
+            pending.then(|| shared.commit(&mut core))
+        };
+        if let Some(commit) = commit {
+            commit.wait()?;
+        }
         let result = shared
             .archive
             .sync()
@@ -153,12 +162,9 @@ fn move_out(shared: &Shared, segment: &Arc<Segment>) -> Result<bool, StoreError>
     let mut scanner = Scanner::new(segment.clone(), false);
     let mut all = true;
     loop {
-        let found = scanner
-            .next()
-            .map_err(|error: io::Error| unavailable(&error))?;
-        match found {
+        match scanner.next() {
             Found::End { .. } => break,
-            Found::Damage { .. } => {}
+            Found::Damage { .. } | Found::Foreign { .. } => {}
             Found::Record { offset, header, .. } => {
                 if !matches!(header.kind, Kind::Accepted | Kind::Moved | Kind::Completed) {
                     continue;
@@ -195,9 +201,7 @@ fn move_message(shared: &Shared, id: QueueId, at: Location) -> Result<bool, Stor
     let (seen, deliveries) = {
         let core = shared.lock();
         match core.state.messages.get(&key) {
-            Some(message) if message.first == at => {
-                (message.last, message.deliveries.as_slice().to_vec())
-            }
+            Some(message) if message.first == at => (message.last, standing(&core, id, message)),
             _ => return Ok(true),
         }
     };
@@ -207,19 +211,14 @@ fn move_message(shared: &Shared, id: QueueId, at: Location) -> Result<bool, Stor
         accepted: stored.accepted.clone(),
         deliveries: Vec::new(),
         events: fold(id, &pieces(shared, id, at, seen, None, None), false).events,
+        arrived: None,
     };
-    for (number, delivery) in (0_u32..).zip(&deliveries) {
-        let mut rest = read_rest(shared, &stored, number, delivery.rest).map_err(damaged)?;
-        if delivery.state == DeliveryState::Done {
-            rest.open.clear();
+    for (number, (mut standing, rest_at, is_done)) in (0_u32..).zip(deliveries) {
+        standing.rest = read_rest(shared, &stored, number, rest_at).map_err(damaged)?;
+        if is_done {
+            standing.rest.open.clear();
         }
-        moved.deliveries.push(MovedDelivery {
-            rest,
-            attempts: delivery.attempts,
-            due_us: delivery.due_us,
-            held: delivery.state == DeliveryState::Held,
-            bounce: delivery.bounce,
-        });
+        moved.deliveries.push(standing);
     }
     let draft = Draft::new(Kind::Moved, &moved, stored.content);
     let mut core = shared.lock();
@@ -236,6 +235,37 @@ fn move_message(shared: &Shared, id: QueueId, at: Location) -> Result<bool, Stor
     core.state.restore(id, &moved, to, len);
     // Its old copy must not go before the new one is durable; `move_out` waits for that.
     Ok(true)
+}
+
+/// How each delivery of a message stands, but for what is on disk; where that is, and whether it has
+/// ended.
+pub(super) fn standing(
+    core: &Core,
+    id: QueueId,
+    message: &Message,
+) -> Vec<(MovedDelivery, Location, bool)> {
+    let deliveries = message.deliveries.as_slice().iter().enumerate();
+    deliveries
+        .map(|(number, delivery)| {
+            let is_done = delivery.state == DeliveryState::Done;
+            let held_until_us = core.state.holds.end_of(name(id.as_u128(), number));
+            let destination = core.state.schedule.name(delivery.destination);
+            let standing = MovedDelivery {
+                rest: Rest::default(),
+                attempts: delivery.attempts,
+                due_us: delivery.due_us,
+                held: delivery.state == DeliveryState::Held,
+                bounce: delivery.marks.has(Marks::BOUNCE),
+                held_until_us: held_until_us.unwrap_or(0),
+                unknown_attempts: delivery.unknown_attempts.into(),
+                delay_warned: delivery.marks.has(Marks::DELAY_WARNED),
+                destination: destination
+                    .filter(|_| !is_done)
+                    .map_or_else(String::new, ToString::to_string),
+            };
+            (standing, delivery.rest, is_done)
+        })
+        .collect()
 }
 
 fn is_at_rest(message: &Message) -> bool {

@@ -6,11 +6,12 @@ use postrider_protocol::queue_v1::{Journey, JourneyEvent, Notice, Queued, journe
 use prost::Message as _;
 
 use super::archive::Piece;
+use super::changing::HELD_UNKNOWN;
 use super::core::{Shared, unavailable};
 use super::frame::{Kind, Location};
 use super::record::{Accepted, Changed, Completed, Moved};
 use super::segment::ReadError;
-use super::state::{Newest, message_id_hash};
+use super::state::Newest;
 use crate::store::StoreError;
 
 /// The records of a message from its first to its last, without content.
@@ -181,14 +182,24 @@ fn accepted_events(accepted: Accepted) -> Vec<JourneyEvent> {
     events
 }
 
-/// The attempt, and the DSNs that it led to.
+/// The attempt, what followed from it, and the DSNs that it led to.
 fn completed_events(completed: Completed) -> Vec<JourneyEvent> {
     let event = |what| JourneyEvent {
         time_us: completed.at_us,
         instance: completed.instance.clone(),
         what: Some(what),
     };
-    let mut events = vec![event(journey_event::What::Attempt(completed.attempt))];
+    let mut attempt = event(journey_event::What::Attempt(completed.attempt));
+    if !completed.worker.is_empty() {
+        attempt.instance = completed.worker;
+    }
+    let mut events = vec![attempt];
+    if completed.held {
+        events.push(event(journey_event::What::Notice(Notice {
+            text: HELD_UNKNOWN.to_owned(),
+            ..Notice::default()
+        })));
+    }
     for dsn in completed.dsn {
         let queue_id = dsn.accepted.message.queue_id;
         events.push(event(journey_event::What::Notice(Notice {
@@ -234,58 +245,14 @@ pub(super) fn of(shared: &Shared, id: QueueId) -> Result<Option<Journey>, StoreE
     Ok(entry.map(|entry| fold(id, &entry.pieces, true)))
 }
 
-/// Messages with a Message-ID, newest first.
-pub(super) fn with_message_id(
-    shared: &Shared,
-    message_id: &str,
-    limit: usize,
-) -> Result<Vec<QueueId>, StoreError> {
-    let hash = message_id_hash(message_id);
-    if hash == 0 {
-        return Ok(Vec::new());
-    }
-    let mut found: Vec<u128> = shared
-        .archive
-        .find_message_id(hash, limit, shared.now_us())
-        .map_err(|error| unavailable(&error))?
-        .into_iter()
-        .map(|entry| entry.id)
-        .collect();
-    let mut from = 0;
-    loop {
-        let core = shared.lock();
-        if from == 0 {
-            let ending = core.state.ending.iter();
-            found.extend(
-                ending
-                    .filter(|(_, ended)| ended.message_id == hash)
-                    .map(|(id, _)| *id),
-            );
-        }
-        let mut last = None;
-        for (id, message) in core.state.messages.range(from..).take(8192) {
-            last = Some(*id);
-            if message.message_id == hash && message.durable {
-                found.push(*id);
-            }
-        }
-        match last.and_then(|last| last.checked_add(1)) {
-            Some(next) => from = next,
-            None => break,
-        }
-    }
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found.dedup();
-    let mut ids = Vec::new();
-    for id in found.into_iter().map(QueueId::from_u128) {
-        // A hash may be shared; the journey knows the name itself.
-        let journey = of(shared, id)?;
-        if journey.is_some_and(|journey| journey.message_id == message_id) {
-            ids.push(id);
-            if ids.len() == limit {
-                break;
-            }
-        }
-    }
-    Ok(ids)
+/// Who the message went to, as far as its journey tells.
+pub(super) fn recipients(journey: &Journey) -> impl Iterator<Item = &str> {
+    let events = journey.events.iter();
+    events
+        .filter_map(|event| match &event.what {
+            Some(journey_event::What::Queued(queued)) => Some(&queued.recipients),
+            _ => None,
+        })
+        .flatten()
+        .map(String::as_str)
 }

@@ -1,19 +1,23 @@
 //! Looking at the queue: pages, single messages, counts.
 
-use hashbrown::HashSet;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
 use postrider_protocol::queue_v1::delivery_status::State as Shown;
 use postrider_protocol::queue_v1::{
-    DeliveryStatus, DestinationStats, Filter, ShowResponse, StatsResponse,
+    DeliveryStatus, DestinationStats, Filter, ShowResponse, StatsResponse, Suspension,
 };
 use postrider_protocol::{DeliveryId, Destination, QueueId};
 
 use super::EmbeddedStore;
 use super::core::{Core, Shared, unavailable};
 use super::frame::Location;
-use super::message::{Delivery, DeliveryState, Message, sender_hash};
+use super::message::{Delivery, DeliveryState, Message};
 use super::pulling::{read_rest, read_stored};
+use super::suspensions::SenderTest;
 use crate::store::StoreError;
 use crate::store::clock::micros;
+use crate::store::filter::{AddressPattern, Matcher, suspends};
 
 /// Messages that are looked at before the lock is given up for a moment.
 const STRIDE: usize = 512;
@@ -26,81 +30,99 @@ struct Seen {
     first: Location,
     accepted_us: u64,
     delivery: Delivery,
-    destination: String,
+    held_until_us: u64,
+    destination: Destination,
+    tenant: String,
+    priority: i8,
     worker: String,
+    /// Those that may stop it.
+    suspensions: Vec<Arc<Suspension>>,
 }
 
-/// A filter, taken apart once.
-struct Wanted {
-    ids: HashSet<u128>,
-    destination: Option<Destination>,
-    sender: Option<String>,
-    recipient: Option<String>,
-    held: bool,
-    /// Nothing can match, e.g. an id that is none.
-    nothing: bool,
+/// What memory alone can tell of a filter: whether a delivery may match.
+struct Sieve<'a> {
+    matcher: &'a Matcher,
+    filter: &'a Filter,
+    sender: Option<SenderTest>,
+    /// The tenant's number, if it has messages.
+    tenant: Option<Option<u32>>,
+    /// Bits of the one recipient.
+    recipient: u64,
+    /// Destinations by index, as far as they were asked about.
+    destinations: HashMap<u32, bool>,
 }
 
-impl Wanted {
-    fn new(filter: &Filter) -> Self {
-        let set = |text: &str| (!text.is_empty()).then(|| text.to_ascii_lowercase());
-        let ids: HashSet<u128> = filter
-            .queue_ids
-            .iter()
-            .filter_map(|id| id.parse::<QueueId>().ok())
-            .map(|id| id.as_u128())
-            .collect();
-        let destination = (!filter.destination.is_empty()).then(|| filter.destination.parse());
+impl<'a> Sieve<'a> {
+    fn new(shared: &Shared, matcher: &'a Matcher, filter: &'a Filter) -> Self {
+        let core = shared.lock();
+        let hashes = &core.state.hashes;
         Self {
-            nothing: (ids.is_empty() && !filter.queue_ids.is_empty())
-                || matches!(destination, Some(Err(_))),
-            ids,
-            destination: destination.and_then(Result::ok),
-            sender: set(&filter.sender).map(|sender| match sender.as_str() {
-                "<>" => String::new(),
-                _ => sender,
-            }),
-            recipient: set(&filter.recipient),
-            held: filter.held,
+            matcher,
+            filter,
+            sender: matcher.sender.as_ref().map(|pattern| hashes.test(pattern)),
+            tenant: None,
+            recipient: match &matcher.recipient {
+                Some(AddressPattern::One(address)) => hashes.recipient_bits(address),
+                _ => 0,
+            },
+            destinations: HashMap::new(),
         }
     }
 
-    /// What memory alone can tell.
-    fn may_match(&self, id: u128, message: &Message) -> bool {
-        (self.ids.is_empty() || self.ids.contains(&id))
+    fn may_match(&self, message: &Message) -> bool {
+        let (before_us, after_us) = (
+            self.filter.accepted_before_us,
+            self.filter.accepted_after_us,
+        );
+        message.durable
+            && self.sender.is_none_or(|test| test.matches(message.sender))
+            && message.recipients & self.recipient == self.recipient
+            && (before_us == 0 || message.accepted_us < before_us)
+            && message.accepted_us >= after_us
             && self
-                .sender
-                .as_ref()
-                .is_none_or(|sender| message.sender == sender_hash(sender))
+                .tenant
+                .is_none_or(|tenant| tenant == Some(message.tenant))
     }
 
-    /// What memory alone can tell of a delivery.
-    fn may_match_delivery(&self, core: &Core, delivery: &Delivery) -> bool {
+    fn may_match_delivery(&mut self, core: &Core, message: &Message, delivery: &Delivery) -> bool {
+        let filter = self.filter;
         delivery.state != DeliveryState::Done
-            && (!self.held || delivery.state == DeliveryState::Held)
-            && self
-                .destination
-                .as_ref()
-                .is_none_or(|wanted| core.state.schedule.name(delivery.destination) == Some(wanted))
+            && (!filter.held || delivery.state == DeliveryState::Held)
+            && (!filter.unknown || delivery.unknown_attempts > 0)
+            && delivery.attempts >= filter.min_attempts
+            && self.goes_there(core, delivery.destination)
+            && (!filter.suspended || is_stopped(core, message, delivery))
     }
 
-    /// The rest, once the envelope has been read.
-    fn matches(&self, status: &DeliveryStatus) -> bool {
-        self.sender
-            .as_ref()
-            .is_none_or(|sender| status.reverse_path.eq_ignore_ascii_case(sender))
-            && self.recipient.as_ref().is_none_or(|wanted| {
-                status
-                    .recipients
-                    .iter()
-                    .any(|recipient| recipient.eq_ignore_ascii_case(wanted))
-            })
+    fn goes_there(&mut self, core: &Core, destination: u32) -> bool {
+        let Some(pattern) = &self.matcher.destination else {
+            return true;
+        };
+        *self.destinations.entry(destination).or_insert_with(|| {
+            let name = core.state.schedule.name(destination);
+            name.is_some_and(|name| pattern.matches(name.as_str()))
+        })
     }
 
-    /// Whether the envelope must be read to tell.
-    fn needs_envelope(&self) -> bool {
-        self.sender.is_some() || self.recipient.is_some()
+    /// Between strides, numbers of destinations and tenants may get another meaning.
+    fn next_stride(&mut self, core: &Core) {
+        self.destinations.clear();
+        let tenant = self.matcher.tenant.as_ref();
+        self.tenant = tenant.map(|tenant| core.state.tenants.find(tenant));
     }
+}
+
+/// Whether a suspension stops it, as far as memory tells.
+fn is_stopped(core: &Core, message: &Message, delivery: &Delivery) -> bool {
+    let state = &core.state;
+    let destination = state.schedule.name(delivery.destination);
+    delivery.state == DeliveryState::Waiting
+        && destination.is_some_and(|destination| {
+            let tenant = state.tenants.name(message.tenant);
+            state
+                .suspensions
+                .stop(destination.as_str(), tenant, message.sender)
+        })
 }
 
 impl EmbeddedStore {
@@ -111,32 +133,18 @@ impl EmbeddedStore {
         after: Option<DeliveryId>,
         limit: usize,
     ) -> Result<Vec<DeliveryStatus>, StoreError> {
-        let wanted = Wanted::new(filter);
+        let matcher = Matcher::new(filter)?;
         let mut found = Vec::new();
-        walk(shared, &wanted, after, |seen| {
-            let status = status(shared, seen);
-            if wanted.matches(&status) {
-                found.push(status);
+        walk(shared, &matcher, filter, after, |seen| {
+            if found.len() < limit {
+                let status = status(shared, seen);
+                if matcher.matches(&status) {
+                    found.push(status);
+                }
             }
             found.len() < limit
         })?;
         Ok(found)
-    }
-
-    /// Deliveries that match now, in strides, each handed to `visit`.
-    pub(super) fn each_match(
-        shared: &Shared,
-        filter: &Filter,
-        mut visit: impl FnMut(DeliveryId),
-    ) -> Result<(), StoreError> {
-        let wanted = Wanted::new(filter);
-        walk(shared, &wanted, None, |seen| {
-            let id = seen.id;
-            if !wanted.needs_envelope() || wanted.matches(&status(shared, seen)) {
-                visit(id);
-            }
-            true
-        })
     }
 
     /// See [`crate::store::Store::show`].
@@ -148,8 +156,9 @@ impl EmbeddedStore {
             let Some(message) = core.state.messages.get(&key).filter(|found| found.durable) else {
                 return Ok(None);
             };
+            let now_us = shared.now_us();
             let seen: Vec<Seen> = (0..message.deliveries.as_slice().len())
-                .filter_map(|number| see(&core, key, message, number))
+                .filter_map(|number| see(&core, key, message, number, now_us))
                 .collect();
             (message.first, message.accepted_us, seen)
         };
@@ -171,12 +180,13 @@ impl EmbeddedStore {
     /// See [`crate::store::Store::stats`].
     pub(super) fn counts(shared: &Shared) -> StatsResponse {
         let (commits, syncs) = shared.counts();
+        let in_force = Self::suspended(shared).len();
         let core = shared.lock();
         let state = &core.state;
         let totals = state.totals;
         let mut destinations: Vec<_> = state.schedule.iter().collect();
         let by_size = |state: &&super::schedule::DestinationState| {
-            std::cmp::Reverse((state.waiting.len(), state.slots_in_use))
+            std::cmp::Reverse((state.waiting, state.slots_in_use))
         };
         if destinations.len() > DESTINATIONS_SHOWN {
             destinations.select_nth_unstable_by_key(DESTINATIONS_SHOWN, by_size);
@@ -201,11 +211,13 @@ impl EmbeddedStore {
                 .into_iter()
                 .map(|destination| DestinationStats {
                     destination: destination.name.to_string(),
-                    waiting: destination.waiting.len() as u64,
+                    waiting: destination.waiting,
                     slots_in_use: destination.slots_in_use,
                     slots: state.schedule.slots(),
                 })
                 .collect(),
+            unknown_deliveries: state.unknown,
+            suspensions: in_force as u64,
         }
     }
 }
@@ -214,14 +226,13 @@ impl EmbeddedStore {
 /// is held for a stride of messages at a time, so that the flow goes on.
 fn walk(
     shared: &Shared,
-    wanted: &Wanted,
+    matcher: &Matcher,
+    filter: &Filter,
     after: Option<DeliveryId>,
     mut visit: impl FnMut(Seen) -> bool,
 ) -> Result<(), StoreError> {
-    if wanted.nothing {
-        return Ok(());
-    }
-    let mut ids: Vec<u128> = wanted.ids.iter().copied().collect();
+    let mut sieve = Sieve::new(shared, matcher, filter);
+    let mut ids: Vec<u128> = matcher.ids.iter().map(|id| id.as_u128()).collect();
     ids.sort_unstable();
     let mut from = after.map_or(0, |after| after.queue_id.as_u128());
     loop {
@@ -230,15 +241,17 @@ fn walk(
         {
             let mut core = shared.lock();
             core.log.flush().map_err(|error| unavailable(&error))?;
+            let now_us = shared.now_us();
             let core = &*core;
+            sieve.next_stride(core);
             let mut look = |key: u128, message: &Message| {
-                if message.durable && wanted.may_match(key, message) {
+                if sieve.may_match(message) {
                     for (number, delivery) in message.deliveries.as_slice().iter().enumerate() {
                         let id = super::state::name(key, number);
                         if after.is_none_or(|after| id > after)
-                            && wanted.may_match_delivery(core, delivery)
+                            && sieve.may_match_delivery(core, message, delivery)
                         {
-                            seen.extend(see(core, key, message, number));
+                            seen.extend(see(core, key, message, number, now_us));
                         }
                     }
                 }
@@ -250,7 +263,8 @@ fn walk(
                     look(*key, message);
                 }
             } else {
-                for key in ids.iter().filter(|key| **key >= from).take(STRIDE) {
+                let begin = ids.partition_point(|key| *key < from);
+                for key in ids[begin..].iter().take(STRIDE) {
                     last = Some(*key);
                     if let Some(message) = messages.get(key) {
                         look(*key, message);
@@ -270,36 +284,49 @@ fn walk(
     }
 }
 
-fn see(core: &Core, key: u128, message: &Message, number: usize) -> Option<Seen> {
+fn see(core: &Core, key: u128, message: &Message, number: usize, now_us: u64) -> Option<Seen> {
     let delivery = message.deliveries.as_slice().get(number)?.clone();
     if delivery.state == DeliveryState::Done {
         return None;
     }
+    let state = &core.state;
     let worker = match delivery.state {
-        DeliveryState::Leased => core
-            .state
-            .leases
-            .get(delivery.token)
-            .map(|lease| lease.worker.clone()),
+        DeliveryState::Leased => state.leases.get(delivery.token),
         _ => None,
     };
+    let suspensions = match is_stopped(core, message, &delivery) {
+        true => state.suspensions.all(),
+        false => Vec::new(),
+    };
+    let id = super::state::name(key, number);
     Some(Seen {
-        id: super::state::name(key, number),
+        id,
         first: message.first,
         accepted_us: message.accepted_us,
-        destination: core.state.schedule.name(delivery.destination)?.to_string(),
+        held_until_us: state.holds.end_of(id).unwrap_or(0),
+        destination: state.schedule.name(delivery.destination)?.clone(),
+        tenant: state.tenants.name(message.tenant).to_owned(),
+        priority: message.priority,
+        worker: worker.map_or_else(String::new, |lease| lease.worker.clone()),
+        suspensions: suspensions
+            .into_iter()
+            .filter(|suspension| suspension.until_us == 0 || suspension.until_us > now_us)
+            .collect(),
         delivery,
-        worker: worker.unwrap_or_default(),
     })
 }
 
 /// Completes what memory knows by what the disk knows. A message that cannot be read is shown
 /// without its envelope rather than not at all.
 fn status(shared: &Shared, seen: Seen) -> DeliveryStatus {
+    let lifetime = shared
+        .settings
+        .policies
+        .of(seen.destination.as_str())
+        .lifetime;
     let mut status = DeliveryStatus {
         delivery_id: seen.id.to_string(),
         queue_id: seen.id.queue_id.to_string(),
-        destination: seen.destination,
         state: match seen.delivery.state {
             DeliveryState::Waiting => Shown::Waiting,
             DeliveryState::Leased => Shown::Leased,
@@ -309,34 +336,52 @@ fn status(shared: &Shared, seen: Seen) -> DeliveryStatus {
         attempts: seen.delivery.attempts,
         accepted_us: seen.accepted_us,
         next_attempt_us: seen.delivery.due_us,
-        expires_us: seen
-            .accepted_us
-            .saturating_add(micros(shared.settings.lifetime)),
+        expires_us: seen.accepted_us.saturating_add(micros(lifetime)),
         worker: seen.worker,
+        tenant: seen.tenant,
+        priority: seen.priority.into(),
+        unknown_attempts: seen.delivery.unknown_attempts.into(),
+        held_until_us: seen.held_until_us,
         ..DeliveryStatus::default()
     };
-    let stored = match read_stored(shared, seen.id, seen.first, false) {
-        Ok(stored) => stored,
+    match read_stored(shared, seen.id, seen.first, false) {
+        Ok(stored) => {
+            let begin_us = stored.accepted.begin_us();
+            status.expires_us = begin_us.saturating_add(micros(lifetime));
+            if let Ok(rest) = read_rest(shared, &stored, seen.id.number, seen.delivery.rest) {
+                let envelope = stored.accepted.message.envelope.as_ref();
+                status.recipients = rest
+                    .open
+                    .iter()
+                    .filter_map(|place| envelope?.recipients.get(*place as usize))
+                    .map(|recipient| recipient.address.clone())
+                    .collect();
+                status.last_outcomes = rest.outcomes;
+            }
+            let message = stored.accepted.message;
+            status.size = message.body.map_or(0, |body| body.size);
+            status.priority = message.priority;
+            status.reverse_path = message
+                .envelope
+                .map_or_else(String::new, |envelope| envelope.reverse_path);
+        }
         Err(error) => {
             tracing::warn!(queue_id = %status.queue_id, %error, "a queued message cannot be read");
-            return status;
         }
-    };
-    if let Ok(rest) = read_rest(shared, &stored, seen.id.number, seen.delivery.rest) {
-        let message = &stored.accepted.message;
-        let envelope = message.envelope.as_ref();
-        status.recipients = rest
-            .open
-            .iter()
-            .filter_map(|place| envelope?.recipients.get(*place as usize))
-            .map(|recipient| recipient.address.clone())
-            .collect();
-        status.last_outcomes = rest.outcomes;
     }
-    let message = stored.accepted.message;
-    status.size = message.body.map_or(0, |body| body.size);
-    status.reverse_path = message
-        .envelope
-        .map_or_else(String::new, |envelope| envelope.reverse_path);
+    let (destination, sender, tenant) = (
+        seen.destination.as_str(),
+        &status.reverse_path,
+        &status.tenant,
+    );
+    let stopping = seen
+        .suspensions
+        .iter()
+        .filter(|suspension| suspends(suspension, destination, sender, tenant));
+    status.suspensions = stopping.map(|suspension| suspension.id.clone()).collect();
+    if !status.suspensions.is_empty() {
+        status.state = Shown::Suspended as i32;
+    }
+    status.destination = destination.to_owned();
     status
 }

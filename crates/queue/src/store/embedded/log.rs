@@ -7,8 +7,10 @@ use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::faults::Faults;
 use super::frame::{Draft, HEADER, Kind, Location};
+use super::quarantine;
 use super::record::Head;
 use super::segment::{PREFACE, Segment};
 
@@ -39,30 +41,14 @@ pub(super) struct Relocated {
     pub(super) to: Location,
 }
 
-/// A segment to be made ahead.
-pub(super) struct SpareWanted {
-    dir: PathBuf,
-    number: u32,
-    key: u64,
-    size: u64,
-    faults: Arc<dyn Faults>,
-}
-
-impl SpareWanted {
-    /// Makes it.
-    pub(super) fn create(&self) -> io::Result<Arc<Segment>> {
-        Segment::create(&self.dir, self.number, self.key, self.size, &*self.faults)
-    }
-}
-
 /// The writing end of the log.
 pub(super) struct Log {
     pub(super) settings: LogSettings,
     key: u64,
     segments: BTreeMap<u32, Arc<Segment>>,
     current: Arc<Segment>,
-    /// Made ahead, so that no commit waits for a new file.
-    spare: Option<Arc<Segment>>,
+    /// What comes after it.
+    pub(super) ahead: Arc<Ahead>,
     /// Where the next record goes.
     end: u64,
     /// The number of the next record.
@@ -92,18 +78,19 @@ impl Log {
         head: &Head,
     ) -> io::Result<Self> {
         let number = segments.keys().next_back().map_or(1, |last| last + 1);
-        let current = Segment::create(
-            &settings.dir,
-            number,
+        let ahead = Ahead::new(
+            settings.dir.clone(),
             key,
             settings.segment_size,
-            &*settings.faults,
-        )?;
+            settings.faults.clone(),
+            number,
+        );
+        let current = ahead.take()?;
         let mut log = Self {
             settings,
             key,
             segments,
-            spare: None,
+            ahead: Arc::new(ahead),
             end: PREFACE as u64,
             next,
             staged: Vec::new(),
@@ -140,44 +127,13 @@ impl Log {
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
-        let next = match self.spare.take() {
-            Some(spare) => spare,
-            None => self.create_segment(self.current.number + 1)?,
-        };
+        let next = self.ahead.take()?;
         self.unsynced
             .push(std::mem::replace(&mut self.current, next.clone()));
         self.segments.insert(next.number, next);
         self.end = PREFACE as u64;
         self.look_at_space();
         Ok(())
-    }
-
-    fn create_segment(&self, number: u32) -> io::Result<Arc<Segment>> {
-        Segment::create(
-            &self.settings.dir,
-            number,
-            self.key,
-            self.settings.segment_size,
-            &*self.settings.faults,
-        )
-    }
-
-    /// The next segment, to be made ahead by a caller without the lock; `None` if it is there.
-    pub(super) fn spare_wanted(&self) -> Option<SpareWanted> {
-        self.spare.is_none().then(|| SpareWanted {
-            dir: self.settings.dir.clone(),
-            number: self.current.number + 1,
-            key: self.key,
-            size: self.settings.segment_size,
-            faults: self.settings.faults.clone(),
-        })
-    }
-
-    /// Takes a segment that was made ahead, if it still is the next one.
-    pub(super) fn offer_spare(&mut self, spare: Arc<Segment>) {
-        if self.spare.is_none() && spare.number == self.current.number + 1 {
-            self.spare = Some(spare);
-        }
     }
 
     fn stage_head(&mut self, head: &Head) {
@@ -243,9 +199,7 @@ impl Log {
                 slices.push(IoSlice::new(&frame.draft.content));
             }
         }
-        let result = self
-            .current
-            .write(&mut slices, start, &*self.settings.faults);
+        let result = self.current.write(&mut slices, start);
         if let Err(error) = result {
             self.failing = true;
             // Whole records of a refused batch must not be found after a crash. Should this fail
@@ -258,7 +212,8 @@ impl Log {
         Ok(())
     }
 
-    /// What a sync now would make durable: the segments to sync and the last record's number.
+    /// What a sync now would make durable: the segments to sync, the current one last, and the last
+    /// record's number.
     pub(super) fn to_sync(&self) -> (Vec<Arc<Segment>>, u64) {
         let mut segments = self.unsynced.clone();
         segments.push(self.current.clone());
@@ -270,7 +225,8 @@ impl Log {
     }
 
     /// The sync of these segments succeeded: everything up to `last` is durable. Returns segments
-    /// that are complete now.
+    /// that are complete now. The last of them is not: it was the current one when the sync began,
+    /// and if it is full by now, that sync did not cover all that is in it.
     pub(super) fn note_synced(&mut self, last: u64, synced: &[Arc<Segment>]) -> Vec<Arc<Segment>> {
         self.failing = false;
         self.synced = self.synced.max(last);
@@ -283,10 +239,11 @@ impl Log {
                 self.pending_bytes -= frame.draft.len();
             }
         }
+        let full = synced.split_last().map_or(&[][..], |(_, full)| full);
         let (complete, rest) = self
             .unsynced
             .drain(..)
-            .partition(|segment| synced.iter().any(|done| done.number == segment.number));
+            .partition(|segment| full.iter().any(|done| done.number == segment.number));
         self.unsynced = rest;
         complete
     }
@@ -300,7 +257,7 @@ impl Log {
     pub(super) fn distrust(&mut self, head: Head) -> io::Result<Vec<Relocated>> {
         self.failing = true;
         self.suspicious = true;
-        // A spare may have been made on the same bad ground, but its creation was synced.
+        // It may have been made on the same bad ground, but its creation was synced.
         self.begin_segment()?;
         self.suspicious = false;
         self.unsynced.clear();
@@ -361,10 +318,13 @@ impl Log {
         (!in_use).then(|| oldest.clone())
     }
 
-    /// Deletes the oldest segment.
+    /// Deletes the oldest segment; one in which something is damaged is put aside.
     pub(super) fn remove_oldest(&mut self) -> io::Result<()> {
         if let Some(oldest) = self.oldest_complete() {
-            std::fs::remove_file(&oldest.path)?;
+            match oldest.is_damaged() {
+                true => quarantine::retire(&self.settings.dir, &oldest.path)?,
+                false => std::fs::remove_file(&oldest.path)?,
+            }
             self.segments.remove(&oldest.number);
         }
         Ok(())
@@ -382,9 +342,6 @@ impl Log {
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.flush()?;
         self.current.trim(self.end)?;
-        if let Some(spare) = self.spare.take() {
-            std::fs::remove_file(&spare.path)?;
-        }
-        Ok(())
+        self.ahead.discard()
     }
 }

@@ -12,12 +12,13 @@ use super::archive::{Archive, Limits};
 use super::core::{Core, Shared, unavailable};
 use super::faults::{Faults, NoFaults};
 use super::housekeeping::{self, Chore, deliveries_of};
-use super::leasing::change;
 use super::log::{Log, LogSettings};
 use super::record::{Change, Head};
-use super::recover::recover;
+use super::recover::{Reading, Recovered, SegmentEnd, recover};
+use super::segment::Access;
 use super::state::State;
-use super::{commit, leasing};
+use super::{changing, commit, inventory, quarantine, suspending};
+use crate::holder::worker_of;
 use crate::store::clock::{Clock, SystemClock};
 use crate::store::{StoreError, StoreSettings};
 
@@ -73,20 +74,34 @@ impl EmbeddedStore {
     fn open_here(embedded: EmbeddedSettings, settings: StoreSettings) -> Result<Self, StoreError> {
         let lock = lock(&embedded.dir)?;
         let io = |error: io::Error| unavailable(&error);
-        let archive = Archive::open(
-            &embedded.dir.join("journeys"),
-            Limits {
-                keep: settings.journey_retention,
-                space: embedded.journey_space,
-            },
-        )
-        .map_err(io)?;
+        let mut findings = Vec::new();
+        let limits = Limits {
+            keep: settings.journey_retention,
+            space: embedded.journey_space,
+        };
+        let archive =
+            Archive::open(&embedded.dir.join("journeys"), limits, &mut findings).map_err(io)?;
         let log_dir = embedded.dir.join("log");
         std::fs::create_dir_all(&log_dir).map_err(io)?;
         let now_us = embedded.clock.now_us();
-        let state = State::new(settings.slots_per_destination, embedded.cache);
-        let mut recovered = recover(&log_dir, state, archive.newest_number())
-            .map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let state = State::new(
+            settings.slots_per_destination,
+            embedded.cache,
+            settings.policies.clone(),
+        );
+        let reading = Reading {
+            dir: &log_dir,
+            access: Access::Write,
+            all_content: false,
+            archived: archive.newest_number(),
+            faults: &embedded.faults,
+        };
+        let mut recovered = recover(&reading, state)?;
+        recovered.findings.append(&mut findings);
+        tell(&recovered);
+        tidy(&log_dir, &recovered.ends);
+        let key = recovered.key.unwrap_or_else(rand::random);
+        inventory::keep_key(&log_dir, key).map_err(io)?;
         recovered.state.leases.begin_epoch(recovered.epoch);
         let head = Head {
             epoch: recovered.epoch,
@@ -100,20 +115,15 @@ impl EmbeddedStore {
             reserve: embedded.reserve,
             faults: embedded.faults.clone(),
         };
-        let log = Log::start(
-            log_settings,
-            recovered.key,
-            recovered.segments,
-            recovered.next,
-            &head,
-        )
-        .map_err(io)?;
+        let log =
+            Log::start(log_settings, key, recovered.segments, recovered.next, &head).map_err(io)?;
         let core = Core::new(log, recovered.state, recovered.epoch);
         let (chores, chores_receiver) = mpsc::channel();
         let shared = Arc::new(Shared::new(core, embedded.clock, settings, archive, chores));
         start_threads(&shared, chores_receiver).map_err(io)?;
         let store = Self { shared };
         store.shared.keep_lock(lock);
+        store.end_what_is_over(now_us)?;
         store.note_lapsed(recovered.lapsed, now_us)?;
         store.hold_damaged(&recovered.damaged, now_us)?;
         let commit = store.shared.commit(&mut store.shared.lock());
@@ -123,6 +133,13 @@ impl EmbeddedStore {
         Ok(store)
     }
 
+    /// Holds and suspensions whose time is over have ended, whether that was recorded or not.
+    fn end_what_is_over(&self, now_us: u64) -> Result<(), StoreError> {
+        let mut core = self.shared.lock();
+        core.state.end_holds(now_us);
+        suspending::end_over(&self.shared, &mut core, now_us)
+    }
+
     /// What a worker had when the process died: nobody knows what became of it.
     fn note_lapsed(
         &self,
@@ -130,13 +147,12 @@ impl EmbeddedStore {
         now_us: u64,
     ) -> Result<(), StoreError> {
         for (id, worker) in lapsed {
+            let worker = worker_of(&worker);
             let text = format!("outcome unknown after a crash; {worker} had it");
             tracing::warn!(queue_id = %id.queue_id, delivery = %id, text);
-            let draft = leasing::lapse(&self.shared, id, &text, now_us);
             let mut core = self.shared.lock();
-            core.make_room(draft.len(), now_us)?;
-            let at = core.stage(draft, id.queue_id);
-            core.state.apply(id, Change::Lapse, at, now_us);
+            let lapse = changing::lapsed(&self.shared, &core, id, &text, now_us);
+            changing::record(&mut core, id, &lapse, now_us)?;
         }
         Ok(())
     }
@@ -155,13 +171,49 @@ impl EmbeddedStore {
                 .map(|message| deliveries_of(*id, message));
             for delivery in deliveries.into_iter().flatten() {
                 let text = "held, because its stored content is damaged";
-                let draft = change(&self.shared, delivery, Change::Damaged, text, "", now_us);
-                core.make_room(draft.len(), now_us)?;
-                let at = core.stage(draft, *id);
-                core.state.apply(delivery, Change::Damaged, at, now_us);
+                let damaged =
+                    changing::changed(&self.shared, delivery, Change::Damaged, text, "", now_us);
+                changing::record(&mut core, delivery, &damaged, now_us)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Says what was found, and keeps the damaged files from being deleted.
+fn tell(recovered: &Recovered) {
+    for finding in &recovered.findings {
+        finding.log();
+        let segments = recovered.segments.values();
+        if let Some(segment) = segments
+            .filter(|_| !finding.kind.is_harmless())
+            .find(|segment| segment.path == finding.file)
+        {
+            segment.mark_damaged();
+        }
+    }
+}
+
+/// Cuts off what is behind the last record of each segment: space that was held in advance, or
+/// what a crash has torn, which is copied first.
+fn tidy(log_dir: &Path, ends: &[SegmentEnd]) {
+    for end in ends {
+        let file = end.segment.path.display();
+        end.segment.set_len(end.at);
+        if !end.clean {
+            match quarantine::keep_tail(log_dir, end) {
+                Ok(copy) => {
+                    tracing::info!(%file, copy = %copy.display(), "what is behind the last record was copied");
+                }
+                Err(error) => {
+                    tracing::error!(%file, %error, "what is behind the last record could not be copied, and stays");
+                    continue;
+                }
+            }
+        }
+        if let Err(error) = end.segment.trim(end.at) {
+            tracing::error!(%file, %error, "what is behind the last record stays");
+        }
     }
 }
 
@@ -180,6 +232,27 @@ fn start_threads(shared: &Arc<Shared>, chores: mpsc::Receiver<Chore>) -> io::Res
     };
     shared.keep_threads(vec![committer, housekeeper]);
     Ok(())
+}
+
+/// Keeps others from opening the store in a folder, without leaving a trace there.
+pub(super) fn lock_for_reading(dir: &Path) -> Result<Option<File>, StoreError> {
+    let path = dir.join("lock");
+    let unavailable =
+        |error: &io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        // A copy of the files may lack it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unavailable(&error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Unavailable(format!(
+            "{}: a process uses this queue; stop it first",
+            dir.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(unavailable(&error)),
+    }
 }
 
 /// Takes the folder for this process.

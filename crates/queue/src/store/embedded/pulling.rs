@@ -9,16 +9,18 @@ use postrider_protocol::{DeliveryId, Destination};
 use prost::Message as _;
 
 use super::EmbeddedStore;
-use super::core::{Shared, unavailable};
+use super::changing;
+use super::core::{Core, Shared, unavailable};
 use super::frame::{Draft, Kind, Location};
 use super::leases::HandedOut;
-use super::leasing::change;
+use super::message::Marks;
 use super::record::{Change, Completed, Leased, Moved, Rest};
+use super::schedule::Place;
 use super::segment::ReadError;
 use super::stored::{self, Stored};
 use crate::metrics;
-use crate::store::StoreError;
 use crate::store::clock::micros;
+use crate::store::{StoreError, Wake};
 
 /// A delivery on its way to a worker.
 struct Taken {
@@ -26,7 +28,7 @@ struct Taken {
     first: Location,
     rest: Location,
     attempts: u32,
-    bounce: bool,
+    marks: Marks,
     due_us: u64,
     /// The message, if it is in memory still.
     stored: Option<Arc<Stored>>,
@@ -77,27 +79,27 @@ impl EmbeddedStore {
         let Some(name) = core.state.schedule.name(destination).cloned() else {
             return Ok(None);
         };
-        let due: Vec<DeliveryId> = core
-            .state
-            .schedule
-            .due(destination, now_us)
-            .take(max)
-            .map(|due| due.delivery())
-            .collect();
-        if due.is_empty() {
+        super::leasing::pass_time(&self.shared, &mut core, now_us);
+        let due = core.state.take_due(destination, max);
+        if due.unfinished && core.state.schedule.has_due(destination) {
+            // What was looked at is suspended. There is more: somebody is to ask again.
+            self.shared.wake(Wake::Destination(name.clone()));
+        }
+        if due.places.is_empty() {
             return Ok(Some((Vec::new(), name)));
         }
+        let ids: Vec<DeliveryId> = due.places.iter().map(Place::delivery).collect();
         let record = Leased {
             token,
             worker,
-            deliveries: due.iter().map(|id| (*id).into()).collect(),
+            deliveries: ids.iter().map(|id| (*id).into()).collect(),
         };
-        let draft = Draft::new(Kind::Leased, &record, Bytes::new());
-        core.make_room(draft.len(), now_us)?;
-        core.stage_linked(draft, Location::NONE, Vec::new());
-        core.log.flush().map_err(|error| unavailable(&error))?;
-        let mut taken = Vec::with_capacity(due.len());
-        for id in due {
+        if let Err(error) = write(&mut core, &record, now_us) {
+            core.state.untake_due(destination, due.places);
+            return Err(error);
+        }
+        let mut taken = Vec::with_capacity(ids.len());
+        for id in ids {
             core.state.take(id, token);
             if let Some(lease) = core.state.leases.get_mut(token) {
                 lease.leased.insert(id, None);
@@ -114,13 +116,21 @@ impl EmbeddedStore {
                 first: message.first,
                 rest: delivery.rest,
                 attempts: delivery.attempts,
-                bounce: delivery.bounce,
+                marks: delivery.marks,
                 due_us: delivery.due_us,
                 stored: core.state.cache.get(key),
             });
         }
         Ok(Some((taken, name)))
     }
+}
+
+/// Hands a record of what a worker gets to the operating system.
+fn write(core: &mut Core, leased: &Leased, now_us: u64) -> Result<(), StoreError> {
+    let draft = Draft::new(Kind::Leased, leased, Bytes::new());
+    core.make_room(draft.len(), now_us)?;
+    core.stage_linked(draft, Location::NONE, Vec::new());
+    core.log.flush().map_err(|error| unavailable(&error))
 }
 
 /// Reads what is not in memory, and builds what the worker gets.
@@ -131,7 +141,8 @@ fn hand_out(
     destination: &Destination,
     now_us: u64,
 ) -> Vec<LeasedDelivery> {
-    let lifetime_us = micros(shared.settings.lifetime);
+    let policy = shared.settings.policies.of(destination.as_str());
+    let warning_us = policy.delay_warning.map(micros);
     let mut handed = Vec::with_capacity(taken.len());
     let mut deliveries = Vec::with_capacity(taken.len());
     for taken in taken {
@@ -142,8 +153,10 @@ fn hand_out(
                 continue;
             }
         };
-        let expires_us = stored.accepted.accepted_us.saturating_add(lifetime_us);
-        let disposition = match (taken.bounce, expires_us <= now_us) {
+        let begin_us = stored.accepted.begin_us();
+        let expires_us = begin_us.saturating_add(micros(policy.lifetime));
+        let is_late = warning_us.is_some_and(|after| begin_us.saturating_add(after) <= now_us);
+        let disposition = match (taken.marks.has(Marks::BOUNCE), expires_us <= now_us) {
             (true, _) => Disposition::Bounce,
             (false, true) => Disposition::Expired,
             (false, false) => Disposition::Attempt,
@@ -165,6 +178,12 @@ fn hand_out(
             last_outcomes: rest.outcomes.clone(),
             origin: message.origin.clone(),
             due_us: taken.due_us,
+            tenant: message.tenant.clone(),
+            delay_warning_due: is_late
+                && disposition == Disposition::Attempt
+                && !taken.marks.has(Marks::DELAY_WARNED),
+            priority: message.priority,
+            release_us: message.release_us,
         });
         let out = HandedOut {
             stored,
@@ -293,14 +312,12 @@ fn hold_damaged(shared: &Shared, token: u64, id: DeliveryId, error: &ReadError, 
     tracing::error!(queue_id = %id.queue_id, delivery = %id, %error, "a queued message is damaged: held");
     metrics::damaged_record();
     let text = format!("held, because what is stored is damaged: {error}");
-    let draft = change(shared, id, Change::Damaged, &text, "", now_us);
+    let damaged = changing::changed(shared, id, Change::Damaged, &text, "", now_us);
     let mut core = shared.lock();
     if let Some(lease) = core.state.leases.get_mut(token) {
         lease.leased.remove(&id);
     }
-    if core.make_room(draft.len(), now_us).is_ok() {
-        let at = core.stage(draft, id.queue_id);
-        core.state.apply(id, Change::Damaged, at, now_us);
+    if changing::record(&mut core, id, &damaged, now_us).is_ok() {
         core.sync_wanted = true;
         shared.wanted.notify_one();
     }

@@ -116,13 +116,16 @@ impl From<DeliveryRef> for DeliveryId {
     }
 }
 
-/// A lease was given back: what is still leased under it was not attempted.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+/// A lease was given back, or some deliveries under it: they were not attempted.
+#[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LeaseEnded {
     #[prost(fixed64, tag = "1")]
     pub(super) token: u64,
     #[prost(fixed64, tag = "2")]
     pub(super) at_us: u64,
+    /// These only, and the lease goes on. Empty: it has ended, and with it all that is still leased.
+    #[prost(message, repeated, tag = "3")]
+    pub(super) deliveries: Vec<DeliveryRef>,
 }
 
 /// An attempt ended: everything that follows from it, in one record.
@@ -157,6 +160,15 @@ pub(super) struct Completed {
     pub(super) due_us: u64,
     #[prost(message, repeated, tag = "12")]
     pub(super) dsn: Vec<Dsn>,
+    /// Who made the attempt; empty in records of 0.1.
+    #[prost(string, tag = "13")]
+    pub(super) worker: String,
+    /// One of the DSNs is the delay warning.
+    #[prost(bool, tag = "14")]
+    pub(super) delay_warned: bool,
+    /// The destination's policy holds the rest, because an outcome is unknown.
+    #[prost(bool, tag = "15")]
+    pub(super) held: bool,
 }
 
 /// What is left of a delivery.
@@ -190,9 +202,15 @@ pub(super) struct Changed {
     pub(super) deliveries: Vec<u32>,
     #[prost(fixed64, tag = "4")]
     pub(super) at_us: u64,
-    /// One for each delivery.
+    /// At least one for each delivery.
     #[prost(message, repeated, tag = "5")]
     pub(super) events: Vec<JourneyEvent>,
+    /// When a hold ends by itself; 0 if it does not.
+    #[prost(fixed64, tag = "6")]
+    pub(super) until_us: u64,
+    /// Where it goes from now on.
+    #[prost(string, tag = "7")]
+    pub(super) to: String,
 }
 
 /// What happened.
@@ -209,6 +227,9 @@ pub(super) enum Change {
     Lapse = 6,
     /// What is stored of it cannot be read: held, for an operator to look.
     Damaged = 7,
+    /// The lease ended, the outcome is unknown, and the destination's policy is to hold then.
+    LapseHeld = 8,
+    Reroute = 9,
 }
 
 /// A whole message with its state. Content follows as the frame's content.
@@ -221,6 +242,9 @@ pub(super) struct Moved {
     /// The journey so far.
     #[prost(message, repeated, tag = "3")]
     pub(super) events: Vec<JourneyEvent>,
+    /// It came from another store, and adds so much to the counts.
+    #[prost(message, optional, tag = "4")]
+    pub(super) arrived: Option<Totals>,
 }
 
 /// The state of one delivery of a moved message.
@@ -236,6 +260,32 @@ pub(super) struct MovedDelivery {
     pub(super) held: bool,
     #[prost(bool, tag = "5")]
     pub(super) bounce: bool,
+    /// When the hold ends by itself; 0 if it does not.
+    #[prost(fixed64, tag = "6")]
+    pub(super) held_until_us: u64,
+    #[prost(uint32, tag = "7")]
+    pub(super) unknown_attempts: u32,
+    #[prost(bool, tag = "8")]
+    pub(super) delay_warned: bool,
+    /// Where it goes, if an operator said so; otherwise where its recipients do.
+    #[prost(string, tag = "9")]
+    pub(super) destination: String,
+}
+
+/// Something small that is kept beside the mail.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Keep {
+    #[prost(string, tag = "1")]
+    pub(super) kind: String,
+    #[prost(string, tag = "2")]
+    pub(super) key: String,
+    #[prost(uint64, tag = "3")]
+    pub(super) version: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(super) value: bytes::Bytes,
+    /// It is not kept any more.
+    #[prost(bool, tag = "5")]
+    pub(super) gone: bool,
 }
 
 /// An acceptance that was never acknowledged, taken back.
@@ -243,6 +293,54 @@ pub(super) struct MovedDelivery {
 pub(super) struct Withdrawn {
     #[prost(message, required, tag = "1")]
     pub(super) id: Id,
+}
+
+impl Accepted {
+    /// From when on it may be attempted; its lifetime counts from then.
+    pub(super) fn begin_us(&self) -> u64 {
+        self.accepted_us.max(self.message.release_us)
+    }
+}
+
+/// [`Accepted`] with nothing but its addresses: every message that ends is indexed by them.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct AcceptedAddresses {
+    #[prost(message, optional, tag = "1")]
+    message: Option<MessageAddresses>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct MessageAddresses {
+    #[prost(message, optional, tag = "2")]
+    envelope: Option<Addresses>,
+}
+
+/// The same of [`Moved`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct MovedAddresses {
+    #[prost(message, optional, tag = "1")]
+    pub(super) accepted: Option<AcceptedAddresses>,
+}
+
+/// Whom an envelope names.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Addresses {
+    #[prost(string, tag = "1")]
+    pub(super) reverse_path: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) recipients: Vec<Address>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Address {
+    #[prost(string, tag = "1")]
+    pub(super) address: String,
+}
+
+impl AcceptedAddresses {
+    pub(super) fn into_addresses(self) -> Option<Addresses> {
+        self.message?.envelope
+    }
 }
 
 /// [`Accepted`] without what only journeys need: a start with a million messages waiting reads
@@ -265,6 +363,12 @@ struct MessageBrief {
     body: Option<Body>,
     #[prost(string, tag = "4")]
     message_id: String,
+    #[prost(string, tag = "8")]
+    tenant: String,
+    #[prost(sint32, tag = "9")]
+    priority: i32,
+    #[prost(uint64, tag = "10")]
+    release_us: u64,
 }
 
 impl From<AcceptedBrief> for Accepted {
@@ -275,6 +379,9 @@ impl From<AcceptedBrief> for Accepted {
                 envelope: brief.message.envelope,
                 body: brief.message.body,
                 message_id: brief.message.message_id,
+                tenant: brief.message.tenant,
+                priority: brief.message.priority,
+                release_us: brief.message.release_us,
                 ..NewMessage::default()
             },
             accepted_us: brief.accepted_us,

@@ -1,11 +1,11 @@
 //! From the log back to the queue in memory.
 //!
 //! Every segment is read from its start, and every record applied by the same functions as when
-//! it was written. A torn end is normal after a crash and is cut off. Damage before a whole record
-//! is not normal: it is reported with its place, and what is whole behind it is kept.
+//! it was written. A torn end is normal after a crash. Damage before a whole record is not: it is
+//! a finding with its place, and what is whole behind it is kept. Nothing is changed here: what
+//! to do about findings is decided by who opens the store (`opening`) or checks it (`check`).
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,20 +13,26 @@ use hashbrown::HashMap;
 use postrider_protocol::{DeliveryId, QueueId};
 use prost::Message as _;
 
+use super::continuity::Continuity;
+use super::faults::Faults;
+use super::finding::{Finding, FindingKind};
 use super::frame::{Header, Kind, Location};
+use super::inventory::{self, Inventory};
 use super::record::{
-    Accepted, AcceptedBrief, Changed, Completed, Head, LeaseEnded, Leased, Moved, Withdrawn,
+    Accepted, AcceptedBrief, Change, Changed, Completed, Head, Keep, LeaseEnded, Leased, Moved,
+    Withdrawn,
 };
 use super::scan::{Found, Scanner};
-use super::segment::Segment;
+use super::segment::{Access, Segment};
 use super::state::State;
 use super::stored;
-use crate::metrics;
+use super::strays::Strays;
+use crate::store::StoreError;
 
 /// What the log told.
 pub(super) struct Recovered {
     pub(super) segments: BTreeMap<u32, Arc<Segment>>,
-    pub(super) key: u64,
+    pub(super) key: Option<u64>,
     /// The number of the next record.
     pub(super) next: u64,
     /// The epoch that begins now.
@@ -36,19 +42,48 @@ pub(super) struct Recovered {
     pub(super) lapsed: Vec<(DeliveryId, String)>,
     /// Messages whose content is damaged, with what is wrong.
     pub(super) damaged: Vec<QueueId>,
+    /// Where the records end in each segment, and what comes then.
+    pub(super) ends: Vec<SegmentEnd>,
+    pub(super) findings: Vec<Finding>,
 }
 
-/// Reads the log in a folder.
-pub(super) fn recover(dir: &Path, state: State, archived: u64) -> io::Result<Recovered> {
-    let (segments, key) = open_segments(dir)?;
+/// Epochs that are passed over where records may be missing: a lease's token is never used twice.
+const LOST_EPOCHS: u64 = 10_000;
+
+/// The end of a segment's records.
+pub(super) struct SegmentEnd {
+    pub(super) segment: Arc<Segment>,
+    pub(super) records: u64,
+    /// Behind this there is no record.
+    pub(super) at: u64,
+    /// Behind this nothing was ever written.
+    pub(super) data_end: u64,
+    /// What is between is zeros.
+    pub(super) clean: bool,
+}
+
+/// How the log is read.
+pub(super) struct Reading<'a> {
+    pub(super) dir: &'a Path,
+    pub(super) access: Access,
+    /// Check all content. Otherwise only that of the newest segments is: the rest is checked when
+    /// it is read.
+    pub(super) all_content: bool,
+    /// The newest record that the journeys know of.
+    pub(super) archived: u64,
+    pub(super) faults: &'a Arc<dyn Faults>,
+}
+
+/// Reads the log in a folder. Changes nothing in it.
+pub(super) fn recover(reading: &Reading<'_>, state: State) -> Result<Recovered, StoreError> {
+    let archived = reading.archived;
+    let mut findings = Vec::new();
+    let Inventory { segments, key } =
+        inventory::take(reading.dir, reading.access, reading.faults, &mut findings)?;
     let heads: Vec<(u32, Head)> = segments
         .values()
-        .map(|segment| Ok((segment.number, first_head(segment)?)))
-        .filter_map(|head: io::Result<_>| match head {
-            Ok((number, head)) => head.map(|head| Ok((number, head))),
-            Err(error) => Some(Err(error)),
-        })
-        .collect::<io::Result<_>>()?;
+        .filter_map(|segment| Some((segment.number, first_head(segment)?)))
+        .collect();
     let mut replay = Replay {
         state,
         voids: heads
@@ -59,18 +94,32 @@ pub(super) fn recover(dir: &Path, state: State, archived: u64) -> io::Result<Rec
         newest: 0,
         trust_totals: true,
         holders: HashMap::new(),
+        epoch: 0,
         suspects: Vec::new(),
         damaged: Vec::new(),
+        ends: Vec::new(),
+        continuity: Continuity::default(),
+        strays: Strays::default(),
+        findings,
+        segments: &segments,
     };
     let last_two: Vec<u32> = segments.keys().rev().take(2).copied().collect();
     for segment in segments.values() {
-        replay.segment(segment, last_two.contains(&segment.number))?;
+        let check = reading.all_content || last_two.contains(&segment.number);
+        replay.segment(segment, check)?;
     }
-    for (id, ..) in std::mem::take(&mut replay.suspects) {
-        tracing::warn!(queue_id = %id, "the log ends in a message that was not whole; its sender was not told that it was accepted");
-    }
+    replay.drop_suspects();
+    replay.continuity.finish(reading.dir, archived);
+    replay.name_lost();
+    let mut findings = replay.findings;
+    findings.append(&mut replay.continuity.findings);
+    let (ends, damaged, newest) = (replay.ends, replay.damaged, replay.newest);
+    let is_hurt = findings.iter().any(|finding| !finding.kind.is_harmless());
+    let epoch = replay.epoch + if is_hurt { LOST_EPOCHS } else { 1 };
     let mut state = replay.state;
+    state.arrived.clear();
     state.balance();
+    state.begin_suspensions();
     for (_, ended) in state.to_archive.clone() {
         state.end_body(&ended);
     }
@@ -92,51 +141,29 @@ pub(super) fn recover(dir: &Path, state: State, archived: u64) -> io::Result<Rec
     lapsed.dedup_by_key(|(id, _)| *id);
     Ok(Recovered {
         key,
-        next: replay.newest.max(archived) + 1,
-        epoch: heads.iter().map(|(_, head)| head.epoch).max().unwrap_or(0) + 1,
-        segments,
+        next: newest.max(archived) + 1,
+        epoch,
         state,
         lapsed,
-        damaged: replay.damaged,
+        damaged,
+        ends,
+        findings,
+        segments,
     })
 }
 
-fn open_segments(dir: &Path) -> io::Result<(BTreeMap<u32, Arc<Segment>>, u64)> {
-    let mut paths = BTreeMap::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let number = path
-            .file_name()
-            .and_then(|name| name.to_str()?.strip_suffix(".log")?.parse().ok());
-        if let Some(number) = number {
-            paths.insert(number, path);
+fn first_head(segment: &Arc<Segment>) -> Option<Head> {
+    match Scanner::new(segment.clone(), false).next() {
+        Found::Record { header, record, .. } if header.kind == Kind::Head => {
+            Head::decode(record).ok()
         }
+        _ => None,
     }
-    let known_key = paths
-        .iter()
-        .find_map(|(number, path)| Segment::open(path, *number, None).ok())
-        .map(|segment| segment.key);
-    let mut segments = BTreeMap::new();
-    for (number, path) in &paths {
-        let segment = Segment::open(path, *number, known_key).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        })?;
-        segments.insert(*number, segment);
-    }
-    Ok((segments, known_key.unwrap_or_else(rand::random)))
 }
 
-fn first_head(segment: &Arc<Segment>) -> io::Result<Option<Head>> {
-    let head = match Scanner::new(segment.clone(), false).next()? {
-        Found::Record { header, record, .. } if header.kind == Kind::Head => record,
-        _ => return Ok(None),
-    };
-    Ok(Head::decode(head).ok())
-}
+type Suspect = (QueueId, Accepted, Location, usize, u64);
 
-type Suspect = (QueueId, Accepted, Location, usize);
-
-struct Replay {
+struct Replay<'a> {
     state: State,
     /// Segments whose head voids records of earlier ones from a number on.
     voids: Vec<(u32, u64)>,
@@ -145,55 +172,138 @@ struct Replay {
     trust_totals: bool,
     /// Who was handed what, by token.
     holders: HashMap<u64, (String, Vec<DeliveryId>)>,
+    /// The newest epoch that a record tells of.
+    epoch: u64,
     /// Messages with content that is not whole, until a whole record is found behind them.
     suspects: Vec<Suspect>,
     damaged: Vec<QueueId>,
+    ends: Vec<SegmentEnd>,
+    continuity: Continuity,
+    strays: Strays,
+    findings: Vec<Finding>,
+    segments: &'a BTreeMap<u32, Arc<Segment>>,
 }
 
-impl Replay {
-    fn segment(&mut self, segment: &Arc<Segment>, is_last: bool) -> io::Result<()> {
-        // Content of older segments is checked when it is read. In the newest ones it may never
-        // have reached the disk.
-        let mut scanner = Scanner::new(segment.clone(), is_last);
+impl Replay<'_> {
+    /// Reads one segment.
+    ///
+    /// # Errors
+    /// A later version wrote some of it.
+    fn segment(&mut self, segment: &Arc<Segment>, check_content: bool) -> Result<(), StoreError> {
+        let mut scanner = Scanner::new(segment.clone(), check_content);
+        let mut records = 0;
         loop {
-            match scanner.next()? {
+            match scanner.next() {
                 Found::Record {
                     offset,
                     header,
                     record,
                     content_whole,
                 } => {
-                    let at = Location {
-                        segment: segment.number,
-                        offset: offset as u32,
-                    };
-                    let voided = self
-                        .voids
-                        .iter()
-                        .any(|(by, from)| *by > segment.number && header.number >= *from);
-                    if voided {
-                        continue;
-                    }
-                    self.newest = self.newest.max(header.number);
-                    self.state.record = header.number;
-                    if let Err(error) = self.record(at, &header, record, content_whole) {
-                        report(segment, offset, &error.to_string());
-                    }
+                    records += 1;
+                    self.place(segment, offset, &header, record, content_whole);
+                }
+                Found::Foreign { offset, what } => {
+                    return Err(StoreError::Damaged(format!(
+                        "{}: the record at offset {offset} was written by a later version of \
+                         Postrider (kind {}, layout {}); start that version, nothing was changed",
+                        segment.path.display(),
+                        what.kind,
+                        what.version
+                    )));
                 }
                 Found::Damage { from, to } => {
-                    report(segment, from, &format!("{} bytes are damaged", to - from));
+                    self.continuity.damage(&segment.path, from, to);
                     self.trust_totals = true;
                 }
                 Found::End { at, clean } => {
+                    let data_end = scanner.data_end();
                     if !clean {
-                        tracing::info!(
-                            path = %segment.path.display(), offset = at,
-                            "the end of the segment is not a whole record, as is normal after a crash: cut off"
-                        );
+                        self.continuity.unclean_end(&segment.path, at, data_end);
                     }
-                    return segment.trim(at);
+                    self.findings
+                        .extend(scanner.unreadable.drain(..).map(|range| {
+                            let detail = format!("the disk refuses to read it: {}", range.error);
+                            Finding::new(FindingKind::Unreadable, &segment.path, detail)
+                                .range(range.from, range.to)
+                        }));
+                    self.ends.push(SegmentEnd {
+                        segment: segment.clone(),
+                        records,
+                        at,
+                        data_end,
+                        clean,
+                    });
+                    return Ok(());
                 }
             }
+        }
+    }
+
+    /// Takes a whole record in, unless a later segment has it again.
+    fn place(
+        &mut self,
+        segment: &Segment,
+        offset: u64,
+        header: &Header,
+        record: bytes::Bytes,
+        content_whole: bool,
+    ) {
+        let mut voids = self.voids.iter();
+        if voids.any(|(by, from)| *by > segment.number && header.number >= *from) {
+            return;
+        }
+        self.continuity.record(&segment.path, offset, header.number);
+        self.newest = self.newest.max(header.number);
+        self.state.record = header.number;
+        let at = Location {
+            segment: segment.number,
+            offset: offset as u32,
+        };
+        if let Err(error) = self.record(at, header, record, content_whole) {
+            let detail = format!("record {} ({:?}): {error}", header.number, header.kind);
+            self.findings
+                .push(Finding::new(FindingKind::SenselessRecord, &segment.path, detail).at(offset));
+        }
+    }
+
+    /// The log ends in messages whose content is not whole: they belong to what a crash tore.
+    fn drop_suspects(&mut self) {
+        let suspects = std::mem::take(&mut self.suspects);
+        let Some((_, _, first, _, number)) = suspects.first() else {
+            return;
+        };
+        let Some(end) = self
+            .ends
+            .iter_mut()
+            .rev()
+            .find(|end| end.segment.number == first.segment)
+        else {
+            return;
+        };
+        for (id, ..) in &suspects {
+            tracing::warn!(queue_id = %id, "the log ends in a message that is not whole; its sender was not told that it was accepted");
+        }
+        let from = u64::from(first.offset);
+        self.newest = number - 1;
+        self.continuity
+            .unclean_end(&end.segment.path, from, end.at.max(end.data_end));
+        end.at = from;
+        end.clean = false;
+    }
+
+    /// Says which messages are lost as far as later records name them.
+    fn name_lost(&mut self) {
+        for (id, seen, said) in std::mem::take(&mut self.strays).lost() {
+            let Some(segment) = self.segments.get(&seen.segment) else {
+                continue;
+            };
+            let detail = format!("queued message {id} is lost; its last record here says: {said}");
+            self.findings.push(
+                Finding::new(FindingKind::LostMessage, &segment.path, detail)
+                    .at(u64::from(seen.offset))
+                    .about(vec![id]),
+            );
         }
     }
 
@@ -208,7 +318,7 @@ impl Replay {
         if header.kind == Kind::Accepted {
             let accepted = Accepted::from(AcceptedBrief::decode(record)?);
             if let Some(id) = stored::queue_id(&accepted.message) {
-                self.accepted(id, accepted, at, len, content_whole);
+                self.accepted(id, accepted, at, (len, header.number), content_whole);
             }
             return Ok(());
         }
@@ -216,6 +326,7 @@ impl Replay {
         match header.kind {
             Kind::Head => {
                 let head = Head::decode(record)?;
+                self.epoch = self.epoch.max(head.epoch);
                 // A head that voids stands before records that its counts include already.
                 if self.trust_totals && head.voids_from == 0 {
                     self.state.totals = head.totals;
@@ -223,15 +334,9 @@ impl Replay {
                 }
             }
             Kind::Accepted => {}
-            Kind::Leased => self.leased(Leased::decode(record)?),
+            Kind::Leased => self.leased(Leased::decode(record)?, at),
             Kind::LeaseEnded => {
-                let ended = LeaseEnded::decode(record)?;
-                for id in self.holders.remove(&ended.token).unwrap_or_default().1 {
-                    let held = self.state.delivery(id).map(|delivery| delivery.token);
-                    if held == Some(ended.token) {
-                        self.state.untake(id, ended.at_us);
-                    }
-                }
+                self.lease_ended(LeaseEnded::decode(record)?);
             }
             Kind::Completed => self.completed(Completed::decode(record)?, at),
             Kind::Changed => {
@@ -241,15 +346,29 @@ impl Replay {
                         queue_id: changed.id.into(),
                         number: *number,
                     };
-                    self.state.apply(id, changed.change(), at, changed.at_us);
+                    if !self.is_known(id.queue_id) {
+                        match changed.change() {
+                            Change::Remove => self.strays.removed(id),
+                            _ => self.strays.open(id, at, "changed, and still queued"),
+                        }
+                    }
+                    self.state.apply(id, &changed, at);
                 }
             }
             Kind::Moved => {
                 let moved = Moved::decode(record)?;
                 if let Some(id) = stored::queue_id(&moved.accepted.message) {
-                    self.state.restore(id, &moved, at, len);
+                    self.strays.found(id);
+                    match moved.arrived.is_some() {
+                        true => {
+                            self.state.arrive(id, &moved, at, len);
+                            self.state.make_durable(id.as_u128(), 0, &mut Vec::new());
+                        }
+                        false => self.state.restore(id, &moved, at, len),
+                    }
                 }
             }
+            Kind::Kept => self.state.keeping.apply(Keep::decode(record)?, at),
             Kind::Withdrawn => {
                 let id: QueueId = Withdrawn::decode(record)?.id.into();
                 self.state.withdraw(id.as_u128());
@@ -263,11 +382,11 @@ impl Replay {
         id: QueueId,
         accepted: Accepted,
         at: Location,
-        len: usize,
+        (len, number): (usize, u64),
         content_whole: bool,
     ) {
         if !content_whole {
-            self.suspects.push((id, accepted, at, len));
+            self.suspects.push((id, accepted, at, len, number));
             return;
         }
         self.believe_suspects();
@@ -285,15 +404,28 @@ impl Replay {
     /// A whole record stands behind messages whose content is not whole: so they are not a torn
     /// end, but damaged. They are kept, and held.
     fn believe_suspects(&mut self) {
-        for (id, accepted, at, len) in std::mem::take(&mut self.suspects) {
-            tracing::error!(queue_id = %id, segment = at.segment, offset = at.offset, "the content of a queued message is damaged");
-            metrics::damaged_record();
+        for (id, accepted, at, len, _) in std::mem::take(&mut self.suspects) {
+            if let Some(segment) = self.segments.get(&at.segment) {
+                let detail = format!("the content of message {id} does not match its checksum");
+                self.findings.push(
+                    Finding::new(FindingKind::DamagedContent, &segment.path, detail)
+                        .range(u64::from(at.offset), u64::from(at.offset) + len as u64)
+                        .about(vec![id]),
+                );
+            }
             self.admit(id, &accepted, at, len);
             self.damaged.push(id);
         }
     }
 
-    fn leased(&mut self, leased: Leased) {
+    fn is_known(&self, id: QueueId) -> bool {
+        let id = id.as_u128();
+        self.state.messages.contains_key(&id) || self.state.ending.contains_key(&id)
+    }
+
+    fn leased(&mut self, leased: Leased, at: Location) {
+        // The upper half of a token is its epoch.
+        self.epoch = self.epoch.max(leased.token >> 32);
         let ids: Vec<DeliveryId> = leased
             .deliveries
             .into_iter()
@@ -301,14 +433,40 @@ impl Replay {
             .collect();
         for id in &ids {
             self.state.take(*id, leased.token);
+            if !self.is_known(id.queue_id) {
+                self.strays.open(*id, at, "handed to a worker");
+            }
         }
         let (worker, held) = self.holders.entry(leased.token).or_default();
         *worker = leased.worker;
         held.extend(ids);
     }
 
+    /// A lease, or a part of it, was given back.
+    fn lease_ended(&mut self, ended: LeaseEnded) {
+        let returned: Vec<DeliveryId> = match ended.deliveries.is_empty() {
+            true => self.holders.remove(&ended.token).unwrap_or_default().1,
+            false => ended.deliveries.into_iter().map(Into::into).collect(),
+        };
+        if let Some((_, held)) = self.holders.get_mut(&ended.token) {
+            held.retain(|id| !returned.contains(id));
+        }
+        for id in returned {
+            let held = self.state.delivery(id).map(|delivery| delivery.token);
+            if held == Some(ended.token) {
+                self.state.untake(id, ended.at_us);
+            }
+        }
+    }
+
     fn completed(&mut self, completed: Completed, at: Location) {
         let id = DeliveryId::from(completed.delivery);
+        if !self.is_known(id.queue_id) {
+            match completed.rest.open.is_empty() {
+                true => self.strays.ended(id),
+                false => self.strays.open(id, at, "attempted, and due again"),
+            }
+        }
         let held = self.holders.get_mut(&completed.token);
         if let Some(place) = held.and_then(|(_, held)| {
             let place = held.iter().position(|held| *held == id)?;
@@ -324,12 +482,4 @@ impl Replay {
             }
         }
     }
-}
-
-fn report(segment: &Segment, offset: u64, problem: &str) {
-    tracing::error!(
-        path = %segment.path.display(), offset, problem,
-        "the queue's log is damaged; what is whole is kept"
-    );
-    metrics::damaged_record();
 }

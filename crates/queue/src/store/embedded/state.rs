@@ -2,21 +2,32 @@
 //! and the recovery that replays the log, so that both come to the same state.
 
 mod changes;
+mod holds;
+mod order;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use hashbrown::HashMap;
+use postrider_protocol::queue_v1::Envelope;
 use postrider_protocol::{DeliveryId, Destination, QueueId};
 
+use self::holds::Holds;
 use super::cache::Cache;
 use super::frame::{Kind, Location};
+use super::kept::Keeping;
 use super::leases::Leases;
 use super::message::{
-    Deliveries, Delivery, DeliveryState, Message, Pending, sender_hash, stable_hash,
+    Deliveries, Delivery, DeliveryState, LATER, Marks, Message, Pending, StoredBody, stable_hash,
 };
 use super::record::{Accepted, Moved, Totals};
-use super::schedule::{Due, Schedule};
+use super::schedule::{Due, Place, Schedule};
 use super::stored::destinations;
+use super::suspensions::{Hashes, SenderHash, Suspensions};
+use super::tenants::Tenants;
+use crate::policy::Policies;
+
+pub(super) use order::Sweep;
 
 /// A message that has ended, until its journey is in the archive.
 #[derive(Debug, Clone)]
@@ -24,6 +35,8 @@ pub(super) struct Ended {
     pub(super) first: Location,
     pub(super) last: Location,
     pub(super) message_id: u64,
+    pub(super) sender: SenderHash,
+    pub(super) recipients: u64,
     pub(super) ended_us: u64,
     /// The number of the record that ended it.
     pub(super) number: u64,
@@ -32,7 +45,7 @@ pub(super) struct Ended {
     /// The record that ended it, if it was in memory anyway.
     pub(super) last_record: Option<Newest>,
     /// Its stored body, which may go once the end is durable.
-    pub(super) body: Option<Box<str>>,
+    pub(super) body: Option<Box<StoredBody>>,
 }
 
 /// The record that was staged last.
@@ -64,16 +77,30 @@ pub(super) struct State {
     pub(super) open: u64,
     pub(super) leased: u64,
     pub(super) held: u64,
+    /// Deliveries with an attempt whose outcome is unknown.
+    pub(super) unknown: u64,
+    pub(super) holds: Holds,
+    /// What operators want of leased deliveries.
+    pub(super) pending: HashMap<DeliveryId, Pending>,
+    pub(super) tenants: Tenants,
+    pub(super) hashes: Hashes,
+    pub(super) suspensions: Suspensions,
+    /// What was put aside is being looked through.
+    pub(super) sweep: Option<Sweep>,
+    pub(super) keeping: Keeping,
+    pub(super) policies: Arc<Policies>,
     pub(super) cache: Cache,
     /// Ended, not yet in the archive.
     pub(super) ending: HashMap<u128, Ended>,
     /// Ended since the archive was last told.
     pub(super) to_archive: Vec<(u128, Ended)>,
     /// Stored bodies of messages that have not ended, and of how many.
-    pub(super) bodies: HashMap<Box<str>, u32>,
+    pub(super) bodies: HashMap<String, u32>,
     /// Stored bodies whose last message has ended, each with the segment in which that message
     /// began. It stays until the body is known to be deleted, so that a recovery finds the name.
     pub(super) ended_bodies: BTreeMap<String, u32>,
+    /// Messages from another store, until they are durable, with what they add to the counts.
+    pub(super) arrived: HashMap<u128, Totals>,
     /// Live messages by the segment in which they begin: count and bytes.
     pub(super) segments: BTreeMap<u32, (u64, u64)>,
     /// The number of the record that is being applied.
@@ -85,7 +112,7 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(slots: u32, cache_bytes: usize) -> Self {
+    pub(super) fn new(slots: u32, cache_bytes: usize, policies: Arc<Policies>) -> Self {
         Self {
             messages: BTreeMap::new(),
             schedule: Schedule::new(slots),
@@ -94,11 +121,21 @@ impl State {
             open: 0,
             leased: 0,
             held: 0,
+            unknown: 0,
+            holds: Holds::default(),
+            pending: HashMap::new(),
+            tenants: Tenants::default(),
+            hashes: Hashes::default(),
+            suspensions: Suspensions::default(),
+            sweep: None,
+            keeping: Keeping::default(),
+            policies,
             cache: Cache::new(cache_bytes),
             ending: HashMap::new(),
             to_archive: Vec::new(),
             bodies: HashMap::new(),
             ended_bodies: BTreeMap::new(),
+            arrived: HashMap::new(),
             segments: BTreeMap::new(),
             record: 0,
             newest: None,
@@ -122,27 +159,55 @@ impl State {
                     destination,
                     open,
                     attempts: 0,
+                    unknown_attempts: 0,
                     state: DeliveryState::Waiting,
-                    pending: Pending::Nothing,
-                    bounce: false,
-                    due_us: accepted.accepted_us,
+                    marks: Marks::default(),
+                    due_us: accepted.begin_us(),
                     token: 0,
+                    tag: LATER,
                     rest: Location::NONE,
                 }
             })
             .collect();
-        let message = Message {
+        let message = self.describe(accepted, at, len, deliveries);
+        self.insert(id, message);
+    }
+
+    /// What memory keeps of a message. Counts it as one of its tenant's.
+    fn describe(
+        &mut self,
+        accepted: &Accepted,
+        at: Location,
+        len: usize,
+        deliveries: Vec<Delivery>,
+    ) -> Message {
+        let new = &accepted.message;
+        let nobody = Envelope::default();
+        let envelope = new.envelope.as_ref().unwrap_or(&nobody);
+        let recipients = envelope.recipients.iter();
+        let policies = &self.policies;
+        Message {
             first: at,
             last: at,
             accepted_us: accepted.accepted_us,
-            message_id: message_id_hash(&accepted.message.message_id),
-            sender: sender_hash(envelope.map_or("", |envelope| &envelope.reverse_path)),
+            message_id: message_id_hash(&new.message_id),
+            sender: self.hashes.sender(&envelope.reverse_path),
+            recipients: recipients.fold(0, |bits, recipient| {
+                bits | self.hashes.recipient_bits(&recipient.address)
+            }),
+            tenant: self
+                .tenants
+                .enter(&new.tenant, |tenant| policies.weight(tenant)),
             stored_len: u32::try_from(len).unwrap_or(u32::MAX),
-            body: super::stored::stored_body(&accepted.message).map(Into::into),
+            body: super::stored::stored_body(new).map(|name| {
+                Box::new(StoredBody {
+                    name: name.to_owned(),
+                })
+            }),
+            priority: new.priority.clamp(-9, 9) as i8,
             durable: false,
             deliveries: Deliveries::new(deliveries),
-        };
-        self.insert(id, message);
+        }
     }
 
     /// Adds a message in the state that it has; the schedule already counts its open deliveries.
@@ -151,8 +216,8 @@ impl State {
         segment.0 += 1;
         segment.1 += u64::from(message.stored_len);
         if let Some(body) = &message.body {
-            *self.bodies.entry(body.clone()).or_default() += 1;
-            self.ended_bodies.remove(body.as_ref());
+            *self.bodies.entry(body.name.clone()).or_default() += 1;
+            self.ended_bodies.remove(&body.name);
         }
         self.messages.insert(id.as_u128(), Box::new(message));
     }
@@ -166,10 +231,12 @@ impl State {
         if std::mem::replace(&mut message.durable, true) {
             return;
         }
-        for (number, delivery) in message.deliveries.as_slice().iter().enumerate() {
+        let rank = message.rank();
+        for (number, delivery) in message.deliveries.as_mut_slice().iter_mut().enumerate() {
             if delivery.state == DeliveryState::Waiting {
                 let due = Due::new(delivery.due_us, name(id, number));
-                self.schedule.wait(delivery.destination, due);
+                let place = self.schedule.wait(delivery.destination, due, rank);
+                delivery.tag = place.map_or(LATER, |place| place.tag());
                 if delivery.due_us <= now_us {
                     woken.push(delivery.destination);
                 }
@@ -179,7 +246,16 @@ impl State {
 
     /// Takes back a message whose acceptance was not acknowledged.
     pub(super) fn withdraw(&mut self, id: u128) {
-        self.totals.accepted -= self.forget(id);
+        let open = self.forget(id);
+        match self.arrived.remove(&id) {
+            None => self.totals.accepted -= open,
+            Some(arrived) => {
+                self.totals.accepted -= arrived.accepted;
+                self.totals.delivered -= arrived.delivered;
+                self.totals.failed -= arrived.failed;
+                self.totals.removed -= arrived.removed;
+            }
+        }
     }
 
     /// Drops what is known of a message; returns how many recipients were open.
@@ -191,8 +267,9 @@ impl State {
         let mut open = 0;
         for (number, delivery) in message.deliveries.as_slice().iter().enumerate() {
             open += u64::from(delivery.open);
-            self.leave(id, number, delivery);
+            self.leave(name(id, number), &message, delivery);
             if delivery.state != DeliveryState::Done {
+                self.unknown -= u64::from(delivery.unknown_attempts > 0);
                 self.schedule.ended(delivery.destination);
             }
         }
@@ -203,62 +280,84 @@ impl State {
 
     /// A message was written again as a whole, at `at`.
     pub(super) fn restore(&mut self, id: QueueId, moved: &Moved, at: Location, len: usize) {
+        self.rebuild(id, moved, at, len);
+        // Its first copy was durable, and is still there until this one is.
+        self.make_durable(id.as_u128(), 0, &mut Vec::new());
+    }
+
+    /// A message came from another store. It is scheduled by [`Self::make_durable`].
+    pub(super) fn arrive(&mut self, id: QueueId, moved: &Moved, at: Location, len: usize) {
+        let arrived = moved.arrived.unwrap_or_default();
+        self.totals.accepted += arrived.accepted;
+        self.totals.delivered += arrived.delivered;
+        self.totals.failed += arrived.failed;
+        self.totals.removed += arrived.removed;
+        self.arrived.insert(id.as_u128(), arrived);
+        self.rebuild(id, moved, at, len);
+    }
+
+    fn rebuild(&mut self, id: QueueId, moved: &Moved, at: Location, len: usize) {
         let envelope = moved.accepted.message.envelope.as_ref();
         let recipients = envelope.map_or(&[][..], |envelope| &envelope.recipients);
         // Intern first, so that no destination is dropped in between.
         let names = destinations(recipients);
+        let mut holds = Vec::new();
         let deliveries: Vec<Delivery> = names
             .iter()
             .zip(&moved.deliveries)
-            .map(|((name, _), state)| {
+            .enumerate()
+            .map(|(number, ((name, _), state))| {
                 let open = state.rest.open.len() as u32;
-                let destination = self.schedule.intern(name);
+                let destination = match state.destination.as_str() {
+                    "" => self.schedule.intern(name),
+                    rerouted => self
+                        .schedule
+                        .intern(&super::stored::parse_destination(rerouted)),
+                };
                 if open > 0 {
                     self.schedule.opened(destination);
                     self.open += u64::from(open);
                     self.held += u64::from(state.held);
+                    self.unknown += u64::from(state.unknown_attempts > 0);
                 }
+                if open > 0 && state.held && state.held_until_us > 0 {
+                    holds.push((number, state.held_until_us));
+                }
+                let bounce = Marks::BOUNCE.when(state.bounce);
                 Delivery {
                     destination,
                     open,
                     attempts: state.attempts,
+                    unknown_attempts: u16::try_from(state.unknown_attempts).unwrap_or(u16::MAX),
                     state: match (open, state.held) {
                         (0, _) => DeliveryState::Done,
                         (_, true) => DeliveryState::Held,
                         (_, false) => DeliveryState::Waiting,
                     },
-                    pending: Pending::Nothing,
-                    bounce: state.bounce,
+                    marks: bounce.and(Marks::DELAY_WARNED.when(state.delay_warned)),
                     due_us: state.due_us,
                     token: 0,
+                    tag: LATER,
                     rest: at,
                 }
             })
             .collect();
         self.forget(id.as_u128());
-        let message = Message {
-            first: at,
-            last: at,
-            accepted_us: moved.accepted.accepted_us,
-            message_id: message_id_hash(&moved.accepted.message.message_id),
-            sender: sender_hash(envelope.map_or("", |envelope| &envelope.reverse_path)),
-            stored_len: u32::try_from(len).unwrap_or(u32::MAX),
-            body: super::stored::stored_body(&moved.accepted.message).map(Into::into),
-            durable: false,
-            deliveries: Deliveries::new(deliveries),
-        };
+        let message = self.describe(&moved.accepted, at, len, deliveries);
         self.insert(id, message);
-        // Its first copy was durable, and is still there until this one is.
-        self.make_durable(id.as_u128(), 0, &mut Vec::new());
+        for (number, until_us) in holds {
+            self.holds.set(name(id.as_u128(), number), Some(until_us));
+        }
     }
 
     fn uncount(&mut self, message: &Message) {
-        if let Some(body) = &message.body
-            && let Some(messages) = self.bodies.get_mut(body)
+        self.tenants.leave(message.tenant);
+        if let Some(body) = message.body.as_deref()
+            && let Some(messages) = self.bodies.get_mut(&body.name)
         {
             *messages -= 1;
             if *messages == 0 {
-                self.bodies.remove(body);
+                self.bodies.remove(&body.name);
             }
         }
         if let Some(segment) = self.segments.get_mut(&message.first.segment) {
@@ -271,37 +370,52 @@ impl State {
     }
 
     /// Takes a delivery out of what its state counts in.
-    fn leave(&mut self, id: u128, number: usize, delivery: &Delivery) {
+    fn leave(&mut self, id: DeliveryId, message: &Message, delivery: &Delivery) {
+        self.leave_as(id, message.tenant, message.priority, delivery);
+    }
+
+    fn leave_as(&mut self, id: DeliveryId, tenant: u32, priority: i8, delivery: &Delivery) {
         match delivery.state {
-            DeliveryState::Waiting => self.schedule.unwait(
-                delivery.destination,
-                Due::new(delivery.due_us, name(id, number)),
-            ),
+            DeliveryState::Waiting => {
+                let place = (delivery.tag != LATER).then(|| Place::new(delivery.tag, id, priority));
+                let due = Due::new(delivery.due_us, id);
+                self.schedule
+                    .unwait(delivery.destination, due, tenant, place);
+            }
             DeliveryState::Leased => self.leased -= 1,
-            DeliveryState::Held => self.held -= 1,
+            DeliveryState::Held => {
+                self.held -= 1;
+                self.holds.set(id, None);
+            }
             DeliveryState::Done => {}
         }
     }
 
-    /// Puts a delivery into a state that is not `Done`, and counts it there.
+    /// Puts a delivery into a state, and counts it there.
     fn enter(&mut self, delivery_id: DeliveryId, state: DeliveryState, due_us: u64) {
         let id = delivery_id.queue_id.as_u128();
         let number = delivery_id.number as usize;
-        let Some((old, durable)) = self.messages.get_mut(&id).and_then(|message| {
-            let durable = message.durable;
-            let delivery = message.deliveries.as_mut_slice().get_mut(number)?;
-            let old = delivery.clone();
-            delivery.state = state;
-            delivery.due_us = due_us;
-            Some((old, durable))
-        }) else {
+        let Some(message) = self.messages.get_mut(&id) else {
             return;
         };
-        self.leave(id, number, &old);
+        let (rank, durable) = (message.rank(), message.durable);
+        let Some(delivery) = message.deliveries.as_mut_slice().get_mut(number) else {
+            return;
+        };
+        let old = delivery.clone();
+        delivery.state = state;
+        delivery.due_us = due_us;
+        delivery.tag = LATER;
+        self.leave_as(delivery_id, rank.tenant, rank.priority, &old);
         match state {
-            DeliveryState::Waiting if durable => self
-                .schedule
-                .wait(old.destination, Due::new(due_us, delivery_id)),
+            DeliveryState::Waiting if durable => {
+                let due = Due::new(due_us, delivery_id);
+                if let Some(place) = self.schedule.wait(old.destination, due, rank)
+                    && let Some(delivery) = self.delivery_mut(delivery_id)
+                {
+                    delivery.tag = place.tag();
+                }
+            }
             DeliveryState::Leased => self.leased += 1,
             DeliveryState::Held => self.held += 1,
             DeliveryState::Waiting | DeliveryState::Done => {}
@@ -311,9 +425,11 @@ impl State {
     /// A delivery's recipients have all ended.
     fn finish(&mut self, delivery_id: DeliveryId) {
         self.enter(delivery_id, DeliveryState::Done, 0);
+        self.pending.remove(&delivery_id);
         if let Some(delivery) = self.delivery(delivery_id) {
-            let destination = delivery.destination;
+            let (destination, unknown) = (delivery.destination, delivery.unknown_attempts > 0);
             self.schedule.ended(destination);
+            self.unknown -= u64::from(unknown);
         }
     }
 
@@ -336,10 +452,12 @@ impl State {
     }
 
     /// After a recovery: recipients that were removed are those that are nowhere else. Their
-    /// number is not in the records, and the segments in which they began may be gone.
+    /// number is not in the records, and the segments in which they began may be gone. Where
+    /// damage has cost acceptances, but not what came of them, these count as accepted.
     pub(super) fn balance(&mut self) {
         let elsewhere = self.open + self.totals.delivered + self.totals.failed;
-        self.totals.removed = self.totals.accepted.saturating_sub(elsewhere);
+        self.totals.accepted = self.totals.accepted.max(elsewhere);
+        self.totals.removed = self.totals.accepted - elsewhere;
     }
 
     /// The record at `at` is the message's newest.
@@ -368,6 +486,8 @@ impl State {
             first: message.first,
             last: message.last,
             message_id: message.message_id,
+            sender: message.sender,
+            recipients: message.recipients,
             ended_us: at_us,
             number: self.record,
             record,
@@ -384,10 +504,10 @@ impl State {
     /// The body of a message whose end is durable may be deleted, unless another message has it too.
     pub(super) fn end_body(&mut self, ended: &Ended) {
         if let Some(body) = ended.body.as_deref()
-            && !self.bodies.contains_key(body)
+            && !self.bodies.contains_key(&body.name)
         {
             self.ended_bodies
-                .insert(body.to_owned(), ended.first.segment);
+                .insert(body.name.clone(), ended.first.segment);
         }
     }
 
@@ -409,6 +529,7 @@ impl State {
 
     /// A record of these messages got another place in the log.
     pub(super) fn relocate(&mut self, ids: &[u128], from: Location, to: Location) {
+        self.keeping.relocate(from, to);
         let moved = |place: &mut Location| {
             if *place == from {
                 *place = to;

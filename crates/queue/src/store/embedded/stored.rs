@@ -103,7 +103,7 @@ fn delivery_numbers(recipients: &[Recipient]) -> Vec<u32> {
         .collect()
 }
 
-fn parse_destination(text: &str) -> Destination {
+pub(super) fn parse_destination(text: &str) -> Destination {
     text.parse().unwrap_or_else(|_| {
         let (transport, domain) = text.split_once(':').unwrap_or(("invalid", text));
         Destination::new(transport, domain)
@@ -137,8 +137,11 @@ pub(super) fn begun_by(kind: Kind, record: Bytes) -> Vec<QueueId> {
                     .collect()
             })
             .unwrap_or_default(),
-        Kind::Head | Kind::Leased | Kind::LeaseEnded | Kind::Changed | Kind::Withdrawn => {
-            Vec::new()
-        }
+        Kind::Head
+        | Kind::Leased
+        | Kind::LeaseEnded
+        | Kind::Changed
+        | Kind::Withdrawn
+        | Kind::Kept => Vec::new(),
     }
 }

@@ -11,10 +11,12 @@ use std::os::unix::fs::FileExt as _;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::super::frame::Kind;
 use super::super::message::stable_hash;
+use super::super::record::{AcceptedAddresses, Addresses, MovedAddresses};
 
 pub(super) const HEADER: usize = 56;
-const MAGIC: [u8; 4] = *b"PRj1";
+pub(super) const MAGIC: [u8; 4] = *b"PRj1";
 
 /// The journey of one ended message.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,8 @@ pub(in super::super) struct Entry {
     /// The number of the record that ended the message.
     pub(in super::super) number: u64,
     pub(in super::super) ended_us: u64,
+    /// The keys of its sender and recipients; entries of 0.1 have none.
+    pub(in super::super) addresses: Vec<u64>,
     pub(in super::super) pieces: Vec<Piece>,
 }
 
@@ -42,25 +46,84 @@ pub(in super::super) struct Piece {
 struct Pieces {
     #[prost(message, repeated, tag = "1")]
     pieces: Vec<Piece>,
+    #[prost(fixed64, repeated, tag = "2")]
+    addresses: Vec<u64>,
 }
 
-/// The key of a queue id in an index.
-pub(super) fn id_key(id: u128) -> u64 {
-    stable_hash(&id.to_be_bytes())
+/// By what a journey is found in an index: a hash, mixed by kind so that kinds differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Key(pub(super) u64);
+
+impl Key {
+    pub(super) fn id(id: u128) -> Self {
+        Self(stable_hash(&id.to_be_bytes()))
+    }
+
+    fn message_id_hash(hash: u64) -> Self {
+        Self(hash.rotate_left(7) ^ 0x6d65_7373_6167_6531)
+    }
+
+    pub(in super::super) fn message_id(message_id: &str) -> Self {
+        Self::message_id_hash(stable_hash(message_id.as_bytes()))
+    }
+
+    pub(in super::super) fn sender(address: &str) -> Self {
+        Self(address_hash(address).rotate_left(13) ^ 0x7365_6e64_6572_2031)
+    }
+
+    pub(in super::super) fn recipient(address: &str) -> Self {
+        Self(address_hash(address).rotate_left(19) ^ 0x7265_6369_7069_656e)
+    }
 }
 
-/// The key of a Message-ID's hash in an index. Kinds of keys differ, so that more can be added.
-pub(super) fn message_id_key(hash: u64) -> u64 {
-    hash.rotate_left(7) ^ 0x6d65_7373_6167_6531
+/// Whom the acceptance names with which a journey begins.
+fn addresses(piece: &Piece) -> Option<Addresses> {
+    let is = |kind: Kind| piece.kind == kind as u32;
+    let accepted = if is(Kind::Accepted) {
+        AcceptedAddresses::decode(piece.record.clone()).ok()
+    } else if is(Kind::Moved) {
+        let moved = MovedAddresses::decode(piece.record.clone()).ok()?;
+        moved.accepted
+    } else {
+        None
+    };
+    accepted.and_then(AcceptedAddresses::into_addresses)
+}
+
+fn address_hash(address: &str) -> u64 {
+    stable_hash(address.to_ascii_lowercase().as_bytes())
 }
 
 impl Entry {
+    /// Adds the keys of sender and recipients.
+    pub(in super::super) fn with_addresses(mut self) -> Self {
+        if let Some(named) = self.pieces.first().and_then(addresses) {
+            self.addresses.push(Key::sender(&named.reverse_path).0);
+            let recipients = named.recipients.iter();
+            self.addresses
+                .extend(recipients.map(|recipient| Key::recipient(&recipient.address).0));
+            self.addresses.sort_unstable();
+            self.addresses.dedup();
+        }
+        self
+    }
+
+    /// Everything that it is found by.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        let message_id = (self.message_id != 0).then(|| Key::message_id_hash(self.message_id));
+        let addresses = self.addresses.iter().map(|key| Key(*key));
+        std::iter::once(Key::id(self.id))
+            .chain(message_id)
+            .chain(addresses)
+    }
+
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.resize(start + HEADER, 0);
         for piece in &self.pieces {
             prost::encoding::message::encode(1, piece, out);
         }
+        prost::encoding::fixed64::encode_packed(2, &self.addresses, out);
         let len = (out.len() - start - HEADER) as u32;
         let entry = &mut out[start..];
         entry[..4].copy_from_slice(&MAGIC);
@@ -106,7 +169,7 @@ pub(super) fn read_with_len(file: &File, offset: u64) -> io::Result<Option<(Entr
     if crc.finalize().to_le_bytes() != header[4..8] {
         return Ok(None);
     }
-    let Ok(Pieces { pieces }) = Pieces::decode(Bytes::from(records)) else {
+    let Ok(Pieces { pieces, addresses }) = Pieces::decode(Bytes::from(records)) else {
         return Ok(None);
     };
     let entry = Entry {
@@ -114,6 +177,7 @@ pub(super) fn read_with_len(file: &File, offset: u64) -> io::Result<Option<(Entr
         message_id: u64_at(&header, 40),
         number: u64_at(&header, 16),
         ended_us: u64_at(&header, 48),
+        addresses,
         pieces,
     };
     Ok(Some((entry, HEADER as u64 + records_len)))

@@ -6,7 +6,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::entry::{self, Entry};
+use super::super::finding::Finding;
+use super::entry::{Entry, Key};
+use super::scan;
 
 const MAGIC: [u8; 8] = *b"PRjidx01";
 /// Magic, CRC (and zero), pairs, file length, newest number, newest end, least id, greatest id.
@@ -55,40 +57,34 @@ impl Keys {
 
     /// Reads a data file from its start; gives the keys and the bytes up to the end of the last
     /// whole entry.
-    pub(super) fn scan(file: &File) -> io::Result<(Self, u64)> {
+    pub(super) fn scan(
+        file: &File,
+        path: &Path,
+        findings: &mut Vec<Finding>,
+    ) -> io::Result<(Self, u64)> {
         let mut keys = Self::new();
-        let mut offset = 0;
-        while let Some((entry, len)) = entry::read_with_len(file, offset)? {
-            keys.add(&entry, offset);
-            offset += len;
-        }
-        Ok((keys, offset))
+        let end = scan::entries(file, path, findings, |entry, offset| {
+            keys.add(entry, offset)
+        })?;
+        Ok((keys, end))
     }
 
     pub(super) fn add(&mut self, entry: &Entry, offset: u64) {
-        self.pairs.insert((entry::id_key(entry.id), offset));
-        if entry.message_id != 0 {
-            self.pairs
-                .insert((entry::message_id_key(entry.message_id), offset));
-        }
+        self.pairs.extend(entry.keys().map(|key| (key.0, offset)));
         self.newest_number = self.newest_number.max(entry.number);
         self.newest_end_us = self.newest_end_us.max(entry.ended_us);
         self.least_id = self.least_id.min(entry.id);
         self.greatest_id = self.greatest_id.max(entry.id);
     }
 
-    pub(super) fn holds(&self, key: u64) -> bool {
-        self.pairs
-            .range((key, 0)..=(key, u64::MAX))
-            .next()
-            .is_some()
+    pub(super) fn holds(&self, key: Key) -> bool {
+        self.newest(key, u64::MAX).is_some()
     }
 
-    pub(super) fn offsets(&self, key: u64) -> Vec<u64> {
-        self.pairs
-            .range((key, 0)..=(key, u64::MAX))
-            .map(|(_, offset)| *offset)
-            .collect()
+    /// The newest entry with this key before an offset.
+    pub(super) fn newest(&self, key: Key, before: u64) -> Option<u64> {
+        let mut pairs = self.pairs.range((key.0, 0)..(key.0, before));
+        pairs.next_back().map(|(_, offset)| *offset)
     }
 
     /// Writes the index of a data file that is complete.
@@ -175,25 +171,25 @@ impl Index {
         Ok((half(0), half(8)))
     }
 
-    /// Offsets of the entries with this key.
-    pub(super) fn offsets(&self, key: u64) -> io::Result<Vec<u64>> {
+    /// The newest entry with this key before an offset.
+    pub(super) fn newest(&self, key: Key, before: u64) -> io::Result<Option<u64>> {
         let (mut low, mut high) = (0, self.pairs);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.pair(middle)?.0 < key {
+            match self.pair(middle)? < (key.0, before) {
                 true => low = middle + 1,
                 false => high = middle,
             }
         }
-        let mut offsets = Vec::new();
-        while low < self.pairs {
-            let (found, offset) = self.pair(low)?;
-            if found != key {
-                break;
-            }
-            offsets.push(offset);
-            low += 1;
-        }
-        Ok(offsets)
+        let Some(last) = low.checked_sub(1) else {
+            return Ok(None);
+        };
+        let (found, offset) = self.pair(last)?;
+        Ok((found == key.0).then_some(offset))
+    }
+
+    /// Bytes of the index itself.
+    pub(super) fn len(&self) -> u64 {
+        HEADER as u64 + self.pairs * PAIR
     }
 }
