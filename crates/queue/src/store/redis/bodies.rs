@@ -4,7 +4,6 @@ use redis::{Value, cmd};
 
 use super::answer::{items, required};
 use super::core::Core;
-use super::keys::key;
 use crate::store::StoreError;
 
 /// Names of one command.
@@ -14,7 +13,7 @@ pub(super) async fn in_use(core: &Core, names: Vec<String>) -> Result<Vec<String
     let mut used = Vec::new();
     for names in names.chunks(PIECE) {
         let mut read = cmd("HMGET");
-        read.arg(key("bodies")).arg(names);
+        read.arg(core.key("bodies")).arg(names);
         let counts = items(core.link.query(&read).await?, "bodies")?;
         let found = names.iter().zip(counts);
         used.extend(
@@ -28,7 +27,7 @@ pub(super) async fn in_use(core: &Core, names: Vec<String>) -> Result<Vec<String
 
 pub(super) async fn ended(core: &Core, limit: usize) -> Result<Vec<String>, StoreError> {
     let mut read = cmd("SRANDMEMBER");
-    read.arg(key("ended-bodies")).arg(limit);
+    read.arg(core.key("ended-bodies")).arg(limit);
     items(core.link.query(&read).await?, "ended bodies")?
         .into_iter()
         .map(|name| required(Some(name), "the name of a body"))
@@ -38,7 +37,7 @@ pub(super) async fn ended(core: &Core, limit: usize) -> Result<Vec<String>, Stor
 pub(super) async fn forget(core: &Core, names: Vec<String>) -> Result<(), StoreError> {
     for names in names.chunks(PIECE) {
         let mut remove = cmd("SREM");
-        remove.arg(key("ended-bodies")).arg(names);
+        remove.arg(core.key("ended-bodies")).arg(names);
         core.link.query(&remove).await?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Journeys, and finding messages by Message-ID.
+//! Journeys.
 
 use bytes::Bytes;
 use postrider_protocol::QueueId;
@@ -9,27 +9,50 @@ use redis::{Value, cmd};
 use super::answer::{bytes, items, required};
 use super::core::Core;
 use super::failure::malformed;
-use super::keys::key;
-use super::link::Repeat;
 use crate::store::StoreError;
 
 pub(super) async fn journey(core: &Core, id: QueueId) -> Result<Option<Journey>, StoreError> {
-    let mut read = cmd("LRANGE");
-    read.arg(key(&format!("j:{id}"))).arg(0).arg(-1);
-    let mut lines = items(core.link.query(&read).await?, "a journey")?.into_iter();
-    let Some(header) = bytes(lines.next(), "a journey")? else {
-        return Ok(None);
-    };
-    let mut exists = cmd("EXISTS");
-    exists.arg(key(&format!("m:{id}")));
-    let queued: i64 = required(Some(core.link.query(&exists).await?), "exists")?;
-    let mut journey = Journey::decode(header).map_err(|_| malformed("a journey"))?;
-    journey.ended = queued == 0;
-    for line in lines {
-        let line = bytes(Some(line), "an event")?.unwrap_or_default();
-        journey.events.push(event(line)?);
+    Ok(journeys(core, &[id]).await?.pop().flatten())
+}
+
+/// Journeys of these messages; `None` for those that are not (any more) known.
+pub(super) async fn journeys(
+    core: &Core,
+    ids: &[QueueId],
+) -> Result<Vec<Option<Journey>>, StoreError> {
+    let mut reads = Vec::with_capacity(2 * ids.len());
+    for id in ids {
+        let mut read = cmd("LRANGE");
+        read.arg(core.key(&format!("j:{id}"))).arg(0).arg(-1);
+        let mut exists = cmd("EXISTS");
+        exists.arg(core.key(&format!("m:{id}")));
+        reads.extend([read, exists]);
     }
-    Ok(Some(journey))
+    let mut answers = core.link.query_all(&reads).await?.into_iter();
+    let mut journeys = Vec::with_capacity(ids.len());
+    for id in ids {
+        let lines = answers.next().unwrap_or(Value::Nil);
+        let queued = answers.next();
+        let mut lines = items(lines, "a journey")?.into_iter();
+        let queued: i64 = required(queued, "exists")?;
+        let Some(header) = bytes(lines.next(), "a journey")? else {
+            journeys.push(None);
+            continue;
+        };
+        let mut journey = Journey::decode(header).map_err(|_| malformed("a journey"))?;
+        journey.queue_id = id.to_string();
+        journey.ended = queued == 0;
+        for line in lines {
+            let line = bytes(Some(line), "an event")?.unwrap_or_default();
+            let event = event(line)?;
+            if let Some(journey_event::What::Queued(queued)) = &event.what {
+                journey.reverse_path.clone_from(&queued.reverse_path);
+            }
+            journey.events.push(event);
+        }
+        journeys.push(Some(journey));
+    }
+    Ok(journeys)
 }
 
 /// An event as it lies in the list: "time\n" or "time next-attempt delivery token attempt\n", then
@@ -54,21 +77,4 @@ fn event(line: Bytes) -> Result<JourneyEvent, StoreError> {
         attempt.number = u32::try_from(made?).unwrap_or(u32::MAX);
     }
     Ok(event)
-}
-
-pub(super) async fn find(
-    core: &Core,
-    message_id: &str,
-    limit: usize,
-) -> Result<Vec<QueueId>, StoreError> {
-    let mut cmd = core.call(&core.scripts.find);
-    cmd.arg(message_id).arg(limit);
-    let answer = core
-        .link
-        .run(&core.scripts.find, &cmd, Repeat::Safe)
-        .await?;
-    items(answer, "find")?
-        .into_iter()
-        .map(|id: Value| required(Some(id), "a queue id"))
-        .collect()
 }

@@ -1,28 +1,38 @@
 //! Messages as they lie in Redis, and back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use postrider_protocol::queue_v1::{
-    Journey, JourneyEvent, LeasedDelivery, NewMessage, Queued, Recipient, RecipientOutcome, body,
-    journey_event,
+    Body, Envelope, Journey, JourneyEvent, LeasedDelivery, NewMessage, Notice, Queued, Recipient,
+    RecipientOutcome, body, journey_event,
 };
 use postrider_protocol::{Destination, QueueId};
 use prost::Message as _;
 use redis::Cmd;
 
+use super::content;
 use super::failure::malformed;
+use super::find;
+use super::partition::Partitions;
 use crate::store::StoreError;
 
 /// Events that a message may bring along; the rest are left out.
 const MOST_EVENTS: usize = 100;
-/// A Message-ID longer than a header line may be is not indexed.
-const MOST_MESSAGE_ID: usize = 998;
+/// A time that Lua's numbers hold exactly; in the year 2255.
+pub(super) const MOST_TIME: u64 = 9_000_000_000_000_000;
 
-/// A message as the scripts' arguments.
+/// A message, or its part in one partition, as the scripts' arguments.
+#[derive(Clone)]
 pub(super) struct Packed {
     /// The message.
     pub(super) id: QueueId,
+    /// Its content, which goes around the scripts.
+    pub(super) content: Bytes,
+    /// The message itself, without its events, for this process' memory.
+    pub(super) message: Arc<NewMessage>,
+    deliveries: Vec<Delivery>,
     args: Vec<Bytes>,
 }
 
@@ -50,11 +60,11 @@ impl Packed {
             size: message.body.as_ref().map_or(0, |body| body.size),
         };
         let header = Journey {
-            queue_id: message.queue_id.clone(),
             message_id: message.message_id.clone(),
-            reverse_path: envelope.reverse_path.clone(),
             ..Journey::default()
         };
+        let sender = Bytes::copy_from_slice(envelope.reverse_path.as_bytes());
+        let names = find::names(id, &message);
         let events = std::mem::take(&mut message.events);
         let body = message.body.as_mut().ok_or_else(|| invalid("no body"))?;
         let (mut inline, mut stored) = (Bytes::new(), Bytes::new());
@@ -68,44 +78,100 @@ impl Packed {
             }
             _ => return Err(invalid("the body has no content")),
         }
-        let message_id = if message.message_id.len() <= MOST_MESSAGE_ID {
-            Bytes::copy_from_slice(message.message_id.as_bytes())
-        } else {
-            Bytes::new()
-        };
-
+        let content = content::encode(&message, &inline);
         let mut args = Vec::with_capacity(10 + 3 * deliveries.len());
         args.push(Bytes::from(message.queue_id.clone()));
-        args.push(message.encode_to_vec().into());
-        args.extend([inline, stored, message_id, header.encode_to_vec().into()]);
+        args.push(content.len().to_string().into());
+        args.extend([stored, sender]);
+        args.push(Bytes::copy_from_slice(message.tenant.as_bytes()));
+        args.push(message.priority.clamp(-9, 9).to_string().into());
+        args.push(message.release_us.min(MOST_TIME).to_string().into());
+        args.push(header.encode_to_vec().into());
+        args.push(names.len().to_string().into());
+        args.extend(names);
         let events: Vec<Bytes> = events.iter().take(MOST_EVENTS).map(timed_event).collect();
         args.push(events.len().to_string().into());
         args.extend(events);
         args.push(event(instance, journey_event::What::Queued(queued)).into());
-        args.push(deliveries.len().to_string().into());
-        for delivery in deliveries {
-            args.push(delivery.destination.into());
-            args.push(delivery.recipients.to_string().into());
-            args.push(delivery.line.into());
+        if let Some(body) = &mut message.body
+            && body.content.is_none()
+        {
+            body.content = Some(body::Content::Inline(inline));
         }
-        Ok(Self { id, args })
+        Ok(Self {
+            id,
+            content,
+            message: Arc::new(message),
+            deliveries,
+            args,
+        })
     }
 
-    /// Adds the message to a call.
+    /// Adds the message to a call, without its content: a plain command beside the call writes it.
     pub(super) fn add_to(&self, cmd: &mut Cmd) {
+        cmd.arg("");
+        self.add_rest_to(cmd);
+    }
+
+    /// Adds the message with its content to a call.
+    pub(super) fn add_whole_to(&self, cmd: &mut Cmd) {
+        cmd.arg(self.content.as_ref());
+        self.add_rest_to(cmd);
+    }
+
+    fn add_rest_to(&self, cmd: &mut Cmd) {
         for arg in &self.args {
             cmd.arg(arg.as_ref());
         }
+        cmd.arg(self.deliveries.len());
+        for delivery in &self.deliveries {
+            cmd.arg(delivery.number)
+                .arg(&delivery.destination)
+                .arg(delivery.recipients)
+                .arg(&delivery.line);
+        }
+    }
+
+    /// How many deliveries there are.
+    pub(super) fn deliveries(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Its parts by partition, in the order of their first deliveries.
+    pub(super) fn divide(self, partitions: Partitions) -> Vec<(usize, Self)> {
+        let mut parts: Vec<(usize, Vec<Delivery>)> = Vec::new();
+        for delivery in self.deliveries {
+            let partition = partitions.of(&delivery.destination);
+            match parts.iter_mut().find(|(known, _)| *known == partition) {
+                Some((_, deliveries)) => deliveries.push(delivery),
+                None => parts.push((partition, vec![delivery])),
+            }
+        }
+        let part = |(partition, deliveries)| {
+            let part = Self {
+                id: self.id,
+                content: self.content.clone(),
+                message: self.message.clone(),
+                deliveries,
+                args: self.args.clone(),
+            };
+            (partition, part)
+        };
+        parts.into_iter().map(part).collect()
     }
 
     /// Bytes.
     pub(super) fn weight(&self) -> usize {
-        self.args.iter().map(|arg| arg.len() + 16).sum()
+        let args: usize = self.args.iter().map(|arg| arg.len() + 16).sum();
+        let lines: usize = self.deliveries.iter().map(|to| to.line.len() + 64).sum();
+        args + lines + self.content.len()
     }
 }
 
 /// The recipients of one message at one destination.
+#[derive(Clone)]
 struct Delivery {
+    number: usize,
     destination: String,
     recipients: usize,
     /// The destination and the addresses, a line each: what the scripts read.
@@ -134,6 +200,7 @@ fn group(recipients: &[Recipient]) -> Result<Vec<Delivery>, StoreError> {
                 }
                 known.insert(&recipient.destination, deliveries.len());
                 deliveries.push(Delivery {
+                    number: deliveries.len(),
                     destination: recipient.destination.clone(),
                     recipients: 0,
                     line: recipient.destination.clone(),
@@ -162,14 +229,38 @@ pub(super) fn event(instance: &str, what: journey_event::What) -> Vec<u8> {
 }
 
 /// A journey event that has its time already, as it lies in the journey.
-fn timed_event(event: &JourneyEvent) -> Bytes {
+pub(super) fn timed_event(event: &JourneyEvent) -> Bytes {
     let mut item = format!("{}\n", event.time_us).into_bytes();
     item.reserve(event.encoded_len());
     event.encode_raw(&mut item);
     item.into()
 }
 
+/// What is known of a message whose content is missing. It names a stored body that is not there
+/// either, so that its deliveries wait, and an operator is told, as with any body that is missing.
+pub(super) fn without_content(id: QueueId, sender: String, open: &Open<'_>) -> NewMessage {
+    let recipient = |address: &&str| Recipient {
+        address: (*address).to_owned(),
+        destination: open.destination.to_owned(),
+        ..Recipient::default()
+    };
+    NewMessage {
+        queue_id: id.to_string(),
+        envelope: Some(Envelope {
+            reverse_path: sender,
+            recipients: open.addresses.iter().map(recipient).collect(),
+            ..Envelope::default()
+        }),
+        body: Some(Body {
+            size: 0,
+            content: Some(body::Content::Stored(format!("missing-{id}"))),
+        }),
+        ..NewMessage::default()
+    }
+}
+
 /// The open recipients of a delivery: its destination and their addresses.
+#[derive(Debug, Default)]
 pub(super) struct Open<'a> {
     pub(super) destination: &'a str,
     pub(super) addresses: Vec<&'a str>,
@@ -185,17 +276,34 @@ impl<'a> Open<'a> {
         })
     }
 
-    /// The recipients, out of all of the message's. Both are in the same order.
-    pub(super) fn choose(&self, all: Vec<Recipient>) -> Vec<Recipient> {
+    /// The recipients of the delivery with this number, out of all of the message's. Both are in the
+    /// same order. They go where the delivery goes now, whatever was meant when it was accepted.
+    pub(super) fn choose(&self, all: Vec<Recipient>, number: u32) -> Vec<Recipient> {
+        let mut known = HashSet::new();
+        let meant = all
+            .iter()
+            .map(|recipient| recipient.destination.as_str())
+            .filter(|destination| known.insert(*destination))
+            .nth(number as usize);
+        let Some(meant) = meant.map(str::to_owned) else {
+            return Vec::new();
+        };
         let mut open = self.addresses.iter().peekable();
-        all.into_iter()
+        let mut chosen: Vec<Recipient> = all
+            .into_iter()
             .filter(|recipient| {
-                recipient.destination == self.destination
+                recipient.destination == meant
                     && open
                         .next_if(|address| **address == recipient.address)
                         .is_some()
             })
-            .collect()
+            .collect();
+        if meant != self.destination {
+            for recipient in &mut chosen {
+                self.destination.clone_into(&mut recipient.destination);
+            }
+        }
+        chosen
     }
 
     /// The latest outcome of each, out of those that were kept, oldest first.
@@ -212,43 +320,74 @@ impl<'a> Open<'a> {
     }
 }
 
-/// A delivery's attempts so far, and whether an operator wants it bounced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A delivery's progress, as `scripts/progress.lua` writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Progress {
     pub(super) attempts: u32,
+    /// An operator wants it bounced.
     pub(super) bounce: bool,
+    /// The sender was told of the delay.
+    pub(super) warned: bool,
+    /// Attempts whose outcome is unknown.
+    pub(super) unknown: u32,
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{}", self.attempts)?;
+        if self.bounce {
+            out.write_str("b")?;
+        }
+        if self.warned {
+            out.write_str("w")?;
+        }
+        if self.unknown > 0 {
+            write!(out, "u{}", self.unknown)?;
+        }
+        Ok(())
+    }
 }
 
 impl Progress {
     pub(super) fn parse(text: Option<&[u8]>) -> Result<Self, StoreError> {
-        let text = std::str::from_utf8(text.unwrap_or(b"0")).unwrap_or_default();
-        let digits = text.trim_end_matches('b');
+        let wrong = || malformed("the attempts");
+        let text = std::str::from_utf8(text.unwrap_or(b"0")).map_err(|_| wrong())?;
+        let (text, unknown) = match text.split_once('u') {
+            Some((text, unknown)) => (text, unknown.parse().map_err(|_| wrong())?),
+            None => (text, 0),
+        };
+        let (text, warned) = match text.strip_suffix('w') {
+            Some(text) => (text, true),
+            None => (text, false),
+        };
+        let (text, bounce) = match text.strip_suffix('b') {
+            Some(text) => (text, true),
+            None => (text, false),
+        };
         Ok(Self {
-            attempts: digits.parse().map_err(|_| malformed("the attempts"))?,
-            bounce: digits.len() < text.len(),
+            attempts: text.parse().map_err(|_| wrong())?,
+            bounce,
+            warned,
+            unknown,
         })
     }
 }
 
-/// The stored record with its body, as the body of a delivery.
-pub(super) fn decode_record(
-    record: Bytes,
-    inline: Option<Bytes>,
-) -> Result<NewMessage, StoreError> {
-    let mut message = NewMessage::decode(record).map_err(|_| malformed("a message"))?;
-    if let Some(body) = &mut message.body
-        && body.content.is_none()
-    {
-        body.content = Some(body::Content::Inline(inline.unwrap_or_default()));
-    }
-    Ok(message)
+/// The journey event of what a destination's policy holds.
+pub(super) fn held_by_policy(instance: &str) -> Vec<u8> {
+    let notice = Notice {
+        text: "held: outcome unknown".to_owned(),
+        ..Notice::default()
+    };
+    event(instance, journey_event::What::Notice(notice))
 }
 
 /// A delivery under a lease, from its message.
-pub(super) fn leased(message: NewMessage, open: &Open<'_>) -> LeasedDelivery {
+pub(super) fn leased(message: Arc<NewMessage>, number: u32, open: &Open<'_>) -> LeasedDelivery {
+    let message = Arc::unwrap_or_clone(message);
     let mut envelope = message.envelope;
     if let Some(envelope) = &mut envelope {
-        envelope.recipients = open.choose(std::mem::take(&mut envelope.recipients));
+        envelope.recipients = open.choose(std::mem::take(&mut envelope.recipients), number);
     }
     LeasedDelivery {
         queue_id: message.queue_id,
@@ -258,6 +397,9 @@ pub(super) fn leased(message: NewMessage, open: &Open<'_>) -> LeasedDelivery {
         message_id: message.message_id,
         traceparent: message.traceparent,
         origin: message.origin,
+        tenant: message.tenant,
+        priority: message.priority,
+        release_us: message.release_us,
         ..LeasedDelivery::default()
     }
 }
@@ -287,9 +429,12 @@ mod tests {
         assert_eq!(deliveries[0].line, "smtp:x\na@x\nc@x\na@x");
         assert_eq!(deliveries[1].recipients, 1);
         let open = Open::parse(b"smtp:x\nc@x\na@x").unwrap();
-        let chosen = open.choose(all);
+        let chosen = open.choose(all.clone(), 0);
         assert_eq!(chosen.len(), 2);
         assert_eq!(chosen[0].address, "c@x");
+        let elsewhere = Open::parse(b"smtp:z\nb@y").unwrap().choose(all, 1);
+        assert_eq!(elsewhere.len(), 1);
+        assert_eq!(elsewhere[0].destination, "smtp:z");
     }
 
     #[test]
@@ -301,21 +446,19 @@ mod tests {
 
     #[test]
     fn progress_parses() {
-        let progress = |text: Option<&str>| Progress::parse(text.map(str::as_bytes)).unwrap();
+        let progress = |text: Option<&str>| Progress::parse(text.map(str::as_bytes));
+        assert_eq!(progress(None).unwrap(), Progress::default());
         assert_eq!(
-            progress(None),
-            Progress {
-                attempts: 0,
-                bounce: false
-            }
-        );
-        assert_eq!(
-            progress(Some("12b")),
+            progress(Some("12bwu3")).unwrap(),
             Progress {
                 attempts: 12,
-                bounce: true
+                bounce: true,
+                warned: true,
+                unknown: 3,
             }
         );
-        assert!(Progress::parse(Some(b"x")).is_err());
+        for bad in ["x", "", "1u", "b", "1wb"] {
+            assert!(progress(Some(bad)).is_err(), "{bad}");
+        }
     }
 }

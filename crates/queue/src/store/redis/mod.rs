@@ -7,60 +7,81 @@
 //! A call packs its arguments ([`message`]), joins a batch ([`gather`]), and goes over a connection
 //! that comes back by itself ([`link`]). Start reading at [`enqueue`] and `scripts/enqueue.lua`.
 
+mod access;
+mod acting;
 mod admin;
 mod answer;
 mod bodies;
 mod complete;
 pub mod config;
 mod connect;
+mod content;
 mod core;
 mod enqueue;
 mod failure;
+mod find;
 mod gather;
+mod hint;
+mod inspect;
 mod journey;
 mod keys;
 mod lease;
+mod left;
 mod link;
+mod locate;
 mod message;
+mod moves;
+mod part;
+mod partition;
 mod pull;
+mod records;
 mod rows;
 mod script;
+mod spread;
+mod suspension;
+mod together;
+mod transfer;
+mod turns;
+mod wait;
 mod wake;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use postrider_protocol::queue_v1::{
-    DeliveryStatus, Filter, Journey, LeasedDelivery, NewMessage, ShowResponse, StatsResponse,
+    DeliveryStatus, ExportedMessage, Filter, Journey, LeasedDelivery, NewMessage, ShowResponse,
+    StatsResponse, Suspension,
 };
 use postrider_protocol::{DeliveryId, QueueId};
 use tokio::sync::broadcast;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::complete::Completer;
-pub use self::config::{Durability, RedisConfig};
-use self::connect::Connector;
+use self::admin::Acted;
+pub use self::config::{Durability, RedisConfig, RedisKind};
 use self::core::Core;
-use self::enqueue::Enqueuer;
-use self::link::Link;
-use self::pull::Puller;
-use self::script::Scripts;
+use self::inspect::Unfit;
+use self::part::Part;
+use self::partition::Partitions;
 pub use self::script::TimeSource;
+use self::turns::Turn;
 use super::{
-    Act, Acted, By, Completed, Completion, Enqueued, Grant, LeaseRequest, Store, StoreError,
-    StoreSettings, Wake,
+    Act, By, Completed, Completion, Enqueued, Find, Grant, LeaseRequest, PartialReturn, Record,
+    Renewed, Store, StoreError, StoreSettings, Wake,
 };
 
 /// Wakes that a slow reader may fall behind by.
 const WAKES: usize = 4096;
 
+/// Until a server that was not there at the start is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// A [`Store`] on Redis.
 pub struct RedisStore {
-    core: Arc<Core>,
-    enqueuer: Enqueuer,
-    puller: Puller,
-    completer: Completer,
+    partitions: Partitions,
+    parts: Vec<Part>,
+    turn: Turn,
+    real_time: bool,
     wakes: broadcast::Sender<Wake>,
     /// Ends the tasks behind the connections.
     _open: DropGuard,
@@ -70,7 +91,7 @@ impl RedisStore {
     /// Connects, and checks that the server can keep what it will be trusted with.
     ///
     /// # Errors
-    /// If it cannot be reached, or its settings are unsafe and `allow_unsafe` is not set; the
+    /// If it cannot be reached within `connect_timeout`, or its settings are unsafe and `allow_unsafe` is not set; the
     /// message says what to set.
     pub async fn open(config: &RedisConfig, settings: StoreSettings) -> anyhow::Result<Arc<Self>> {
         Self::open_at(config, settings, &TimeSource::server()).await
@@ -85,38 +106,54 @@ impl RedisStore {
         settings: StoreSettings,
         time: &TimeSource,
     ) -> anyhow::Result<Arc<Self>> {
-        let closed = CancellationToken::new();
-        let connector = Arc::new(Connector::new(config)?);
-        let connection = connector.connect().await?;
-        let link = Link::start(connector.clone(), connection, None, closed.clone());
-        let mut waiting = connector.connect().await?;
-        let safe = match connector.wait_command(&mut waiting).await? {
-            None => link.clone(),
-            wait => Link::start(connector.clone(), waiting, wait, closed.clone()),
-        };
-        let core = Arc::new(Core {
-            link,
-            safe,
-            scripts: Scripts::new(time),
-            settings,
-        });
+        let problems = config.validate();
+        anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
         let (wakes, _) = broadcast::channel(WAKES);
-        tokio::spawn(wake::listen(connector, wakes.clone(), closed.clone()));
+        let give_up = Instant::now() + config.connect_timeout.0;
+        let ((partitions, parts), open) = loop {
+            let closed = CancellationToken::new();
+            let open = closed.clone().drop_guard();
+            match part::open_all(config, &settings, time, &wakes, &closed).await {
+                Ok(opened) => break (opened, open),
+                // A server that is starting, or a connection that was cut, may be better in a moment.
+                Err(error) if !error.is::<Unfit>() && Instant::now() < give_up => {
+                    tracing::warn!(reason = %format!("{error:#}"), "Redis is not available yet");
+                    tokio::time::sleep(AGAIN).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
         Ok(Arc::new(Self {
-            enqueuer: enqueue::start(core.clone()),
-            puller: pull::start(core.clone()),
-            completer: complete::start(core.clone()),
-            core,
+            partitions,
+            parts,
+            turn: Turn::default(),
+            real_time: time.is_real(),
             wakes,
-            _open: closed.drop_guard(),
+            _open: open,
         }))
+    }
+
+    /// The only partition, if there is one only: then nothing goes any way round.
+    fn only(&self) -> Option<&Part> {
+        match self.parts.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
+    /// The partition that keeps what belongs to no destination.
+    fn first(&self) -> &Core {
+        &self.parts[0].core
     }
 }
 
 #[async_trait]
 impl Store for RedisStore {
     async fn enqueue(&self, messages: Vec<NewMessage>) -> Vec<Result<Enqueued, StoreError>> {
-        enqueue::enqueue(&self.core, &self.enqueuer, messages).await
+        if let Some(part) = self.only() {
+            return enqueue::enqueue(&part.core, &part.enqueuer, messages).await;
+        }
+        spread::accept(self.partitions, &self.parts, messages).await
     }
 
     async fn lease(
@@ -124,7 +161,17 @@ impl Store for RedisStore {
         request: LeaseRequest,
         max_grants: usize,
     ) -> Result<Vec<Grant>, StoreError> {
-        lease::lease(&self.core, request, max_grants).await
+        if let Some(part) = self.only() {
+            return lease::lease(&part.core, request, max_grants).await;
+        }
+        turns::lease(
+            self.partitions,
+            &self.parts,
+            &self.turn,
+            request,
+            max_grants,
+        )
+        .await
     }
 
     async fn pull(
@@ -132,23 +179,49 @@ impl Store for RedisStore {
         token: u64,
         max: usize,
     ) -> Result<Option<Vec<LeasedDelivery>>, StoreError> {
-        self.puller.ask((token, max), 1).await?
+        if let Some(part) = self.only() {
+            return part.puller.ask((token, max), 1).await?;
+        }
+        turns::pull(self.partitions, &self.parts, token, max).await
     }
 
-    async fn renew(&self, tokens: Vec<u64>) -> Result<Vec<u64>, StoreError> {
-        lease::renew(&self.core, tokens).await
+    async fn renew(&self, tokens: Vec<u64>) -> Result<Renewed, StoreError> {
+        if let Some(part) = self.only() {
+            let stale = lease::renew(&part.core, tokens).await?;
+            return Ok(Renewed {
+                stale,
+                unreached: Vec::new(),
+            });
+        }
+        Ok(turns::renew(self.partitions, &self.parts, tokens).await)
     }
 
     async fn give_back(&self, tokens: Vec<u64>) -> Result<(), StoreError> {
-        lease::give_back(&self.core, tokens).await
+        if let Some(part) = self.only() {
+            return lease::give_back(&part.core, tokens).await.map(drop);
+        }
+        turns::give_back(self.partitions, &self.parts, tokens).await
+    }
+
+    async fn give_back_part(&self, parts: Vec<PartialReturn>) -> Result<(), StoreError> {
+        if let Some(part) = self.only() {
+            return lease::give_back_part(&part.core, parts).await.map(drop);
+        }
+        turns::give_back_part(self.partitions, &self.parts, parts).await
     }
 
     async fn complete(&self, batch: Vec<Completion>) -> Vec<Result<Completed, StoreError>> {
-        complete::complete(&self.core, &self.completer, batch).await
+        if let Some(part) = self.only() {
+            return complete::complete(&part.core, &part.completer, batch).await;
+        }
+        spread::complete(self.partitions, &self.parts, batch).await
     }
 
     async fn expire(&self) -> Result<Option<Duration>, StoreError> {
-        lease::expire(&self.core).await
+        if let Some(part) = self.only() {
+            return lease::expire(&part.core).await;
+        }
+        turns::expire(&self.parts, self.real_time).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Wake> {
@@ -161,45 +234,122 @@ impl Store for RedisStore {
         after: Option<DeliveryId>,
         limit: usize,
     ) -> Result<Vec<DeliveryStatus>, StoreError> {
-        rows::list(&self.core, filter, after, limit).await
+        if let Some(part) = self.only() {
+            return rows::list(&part.core, &[], filter, after, limit).await;
+        }
+        together::list(&self.parts, filter, after, limit).await
     }
 
     async fn show(&self, id: QueueId) -> Result<Option<ShowResponse>, StoreError> {
-        rows::show(&self.core, id).await
+        if let Some(part) = self.only() {
+            return rows::show(&part.core, &[], id).await;
+        }
+        together::show(&self.parts, id).await
     }
 
-    async fn act(
-        &self,
-        act: Act,
-        filter: &Filter,
-        by: &By,
-        preview: bool,
-    ) -> Result<Acted, StoreError> {
-        admin::act(&self.core, act, filter, by, preview).await
+    async fn act(&self, act: &Act, on: &[DeliveryId], by: &By) -> Result<Vec<bool>, StoreError> {
+        if let Some(part) = self.only() {
+            let acted = admin::act(&part.core, act, None, on, by).await?;
+            return Ok(acted.into_iter().map(|it| it == Acted::Changed).collect());
+        }
+        acting::act(self.partitions, &self.parts, act, on, by).await
+    }
+
+    async fn suspend(&self, suspension: Suspension) -> Result<(), StoreError> {
+        if let Some(part) = self.only() {
+            return suspension::suspend(&part.core, &suspension).await;
+        }
+        together::suspend(&self.parts, &suspension).await
+    }
+
+    async fn resume(&self, id: &str) -> Result<bool, StoreError> {
+        if let Some(part) = self.only() {
+            return suspension::resume(&part.core, id).await;
+        }
+        together::resume(&self.parts, id).await
+    }
+
+    async fn suspensions(&self) -> Result<Vec<Suspension>, StoreError> {
+        if let Some(part) = self.only() {
+            return suspension::all(&part.core).await;
+        }
+        together::suspensions(&self.parts).await
+    }
+
+    async fn put_record(&self, record: Record) -> Result<bool, StoreError> {
+        records::put(self.first(), &record).await
+    }
+
+    async fn delete_record(&self, kind: &str, key: &str) -> Result<(), StoreError> {
+        records::delete(self.first(), kind, key).await
+    }
+
+    async fn records(&self, kind: &str) -> Result<Vec<Record>, StoreError> {
+        records::all(self.first(), kind).await
+    }
+
+    async fn now_us(&self) -> Result<u64, StoreError> {
+        admin::now_us(self.first()).await
     }
 
     async fn journey(&self, id: QueueId) -> Result<Option<Journey>, StoreError> {
-        journey::journey(&self.core, id).await
+        if let Some(part) = self.only() {
+            return journey::journey(&part.core, id).await;
+        }
+        together::journey(&self.parts, id).await
     }
 
-    async fn find(&self, message_id: &str, limit: usize) -> Result<Vec<QueueId>, StoreError> {
-        journey::find(&self.core, message_id, limit).await
+    async fn find(&self, what: &Find, limit: usize) -> Result<Vec<QueueId>, StoreError> {
+        if let Some(part) = self.only() {
+            return find::find(&part.core, what, limit).await;
+        }
+        together::find(&self.parts, what, limit).await
+    }
+
+    async fn export(
+        &self,
+        after: Option<QueueId>,
+        limit: usize,
+    ) -> Result<Vec<ExportedMessage>, StoreError> {
+        if let Some(part) = self.only() {
+            return transfer::export(&part.core, &[], after, limit).await;
+        }
+        together::export(&self.parts, after, limit).await
+    }
+
+    async fn import(&self, messages: Vec<ExportedMessage>) -> Vec<Result<Enqueued, StoreError>> {
+        if let Some(part) = self.only() {
+            return transfer::import(&part.core, messages).await;
+        }
+        together::import(self.partitions, &self.parts, messages).await
     }
 
     async fn bodies_in_use(&self, names: Vec<String>) -> Result<Vec<String>, StoreError> {
-        bodies::in_use(&self.core, names).await
+        if let Some(part) = self.only() {
+            return bodies::in_use(&part.core, names).await;
+        }
+        together::bodies_in_use(&self.parts, names).await
     }
 
     async fn ended_bodies(&self, limit: usize) -> Result<Vec<String>, StoreError> {
-        bodies::ended(&self.core, limit).await
+        if let Some(part) = self.only() {
+            return bodies::ended(&part.core, limit).await;
+        }
+        together::ended_bodies(&self.parts, limit).await
     }
 
     async fn forget_bodies(&self, names: Vec<String>) -> Result<(), StoreError> {
-        bodies::forget(&self.core, names).await
+        if let Some(part) = self.only() {
+            return bodies::forget(&part.core, names).await;
+        }
+        together::forget_bodies(&self.parts, names).await
     }
 
     async fn stats(&self) -> Result<StatsResponse, StoreError> {
-        admin::stats(&self.core).await
+        if let Some(part) = self.only() {
+            return admin::stats(&part.core).await.map(|(stats, _)| stats);
+        }
+        together::stats(&self.parts).await
     }
 
     /// Redis holds everything already; what is under way is answered first.

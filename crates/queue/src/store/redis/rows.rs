@@ -1,18 +1,22 @@
 //! Reading what is queued: list and show.
 
 use postrider_protocol::queue_v1::{
-    Attempt, DeliveryStatus, Filter, NewMessage, ShowResponse, delivery_status::State,
+    Attempt, DeliveryStatus, Filter, NewMessage, ShowResponse, Suspension, delivery_status::State,
 };
 use postrider_protocol::{DeliveryId, QueueId};
 use prost::Message as _;
 use redis::Value;
 
 use super::answer::{bytes, items, parsed, required, text};
-use super::core::Core;
+use super::content;
+use super::core::{Core, micros};
 use super::failure::malformed;
 use super::link::Repeat;
 use super::message::{Open, Progress};
+use super::part::Part;
+use super::{moves, suspension};
 use crate::store::StoreError;
+use crate::store::filter::{Matcher, suspends};
 
 /// Messages of one read.
 const PIECE: usize = 100;
@@ -28,6 +32,9 @@ pub(super) struct Row {
 /// Goes through queued messages in the order of their ids.
 pub(super) struct Rows<'a> {
     core: &'a Core,
+    /// All partitions, if there are several.
+    parts: &'a [Part],
+    suspensions: Vec<Suspension>,
     place: Place,
 }
 
@@ -41,30 +48,34 @@ enum Place {
 
 impl<'a> Rows<'a> {
     /// What a filter could match, beginning with the message of `after`.
-    pub(super) fn new(core: &'a Core, filter: &Filter, after: Option<DeliveryId>) -> Self {
+    async fn new(
+        core: &'a Core,
+        parts: &'a [Part],
+        matcher: &Matcher,
+        after: Option<DeliveryId>,
+    ) -> Result<Self, StoreError> {
         let from = after.map(|after| after.queue_id);
-        let place = if filter.queue_ids.is_empty() {
+        let place = if matcher.ids.is_empty() {
             Place::From(from.map_or_else(|| "-".to_owned(), |id| format!("[{id}")))
         } else {
-            // What is no queue id matches nothing.
-            let ids = filter.queue_ids.iter().filter_map(|id| id.parse().ok());
+            let ids = matcher.ids.iter().copied();
             let mut ids: Vec<QueueId> = ids
                 .filter(|id| from.is_none_or(|from| *id >= from))
                 .collect();
             ids.sort_unstable();
-            ids.dedup();
             ids.reverse();
             Place::Ids(ids)
         };
-        Self { core, place }
+        Self::at(core, parts, place).await
     }
 
-    /// One message by its id.
-    fn one(core: &'a Core, id: QueueId) -> Self {
-        Self {
+    async fn at(core: &'a Core, parts: &'a [Part], place: Place) -> Result<Self, StoreError> {
+        Ok(Self {
             core,
-            place: Place::Ids(vec![id]),
-        }
+            parts,
+            suspensions: suspension::all(core).await?,
+            place,
+        })
     }
 
     /// The next messages, or `None` at the end.
@@ -90,70 +101,130 @@ impl<'a> Rows<'a> {
             .link
             .run(&self.core.scripts.rows, &cmd, Repeat::Safe)
             .await?;
-        let rows = items(answer, "rows")?
-            .into_iter()
-            .map(|row| row_of(self.core, row))
-            .collect::<Result<Vec<Row>, _>>()?;
+        let mut answer = items(answer, "rows")?.into_iter();
+        let now_us = required(answer.next(), "the time")?;
+        let rows: Vec<Value> = answer.collect();
         if let Place::From(bound) = &mut self.place {
-            match rows.last() {
-                Some(last) => *bound = format!("({}", last.id),
+            match last(&rows)? {
+                Some(last) => *bound = format!("({last}"),
                 None => self.place = Place::End,
             }
         }
-        Ok(Some(rows))
+        let rows = moves::without_arrived(self.parts, rows).await?.into_iter();
+        let rows: Vec<Found> = rows.map(Found::new).collect::<Result<_, _>>()?;
+        let ids: Vec<QueueId> = rows.iter().map(|row| row.id).collect();
+        let records = content::read_records(self.core, &ids).await?;
+        let rows = rows.into_iter().zip(records);
+        // What has no record any more has ended in between.
+        rows.filter_map(|(row, record)| record.map(|record| row.with(self, now_us, record)))
+            .collect::<Result<_, _>>()
+            .map(Some)
     }
 }
 
-fn row_of(core: &Core, row: Value) -> Result<Row, StoreError> {
-    let mut fields = items(row, "a message")?.into_iter();
-    let id: QueueId = required(fields.next(), "a queue id")?;
-    let record = bytes(fields.next(), "a message")?.ok_or_else(|| malformed("a message"))?;
-    let accepted_us = required(fields.next(), "the time of acceptance")?;
-    let message = NewMessage::decode(record).map_err(|_| malformed("a message"))?;
-    let deliveries = fields
-        .map(|fields| delivery(core, id, &message, accepted_us, fields))
-        .collect::<Result<_, _>>()?;
-    Ok(Row {
-        id,
-        message,
-        accepted_us,
-        deliveries,
-    })
+/// The message of the last row.
+pub(super) fn last(rows: &[Value]) -> Result<Option<QueueId>, StoreError> {
+    match rows.last() {
+        None => Ok(None),
+        Some(Value::Array(row)) => required(row.first().cloned(), "a queue id").map(Some),
+        Some(_) => Err(malformed("a message")),
+    }
 }
 
-fn delivery(
-    core: &Core,
-    queue_id: QueueId,
-    message: &NewMessage,
+/// A message as the script finds it.
+struct Found {
+    id: QueueId,
     accepted_us: u64,
+    release_us: u64,
+    deliveries: Vec<Value>,
+}
+
+impl Found {
+    fn new(row: Value) -> Result<Self, StoreError> {
+        let mut fields = items(row, "a message")?.into_iter();
+        Ok(Self {
+            id: required(fields.next(), "a queue id")?,
+            accepted_us: required(fields.next(), "the time of acceptance")?,
+            release_us: parsed(fields.next(), "the time of release")?.unwrap_or(0),
+            deliveries: fields.collect(),
+        })
+    }
+
+    fn with(self, rows: &Rows<'_>, now_us: u64, message: NewMessage) -> Result<Row, StoreError> {
+        let envelope = message.envelope.as_ref();
+        // What all deliveries have in common.
+        let common = DeliveryStatus {
+            queue_id: self.id.to_string(),
+            reverse_path: envelope
+                .map(|envelope| envelope.reverse_path.clone())
+                .unwrap_or_default(),
+            tenant: message.tenant.clone(),
+            priority: message.priority,
+            accepted_us: self.accepted_us,
+            size: message.body.as_ref().map_or(0, |body| body.size),
+            ..DeliveryStatus::default()
+        };
+        let begins_us = self.accepted_us.max(self.release_us);
+        let deliveries = self.deliveries.into_iter().map(|fields| {
+            let (number, mut status) = delivery(&common, now_us, fields)?;
+            let policy = rows.core.policy(&status.destination);
+            status.expires_us = begins_us.saturating_add(micros(policy.lifetime));
+            let stops = rows.suspensions.iter().filter(|suspension| {
+                suspends(
+                    suspension,
+                    &status.destination,
+                    &status.reverse_path,
+                    &status.tenant,
+                )
+            });
+            let stops: Vec<String> = stops.map(|suspension| suspension.id.clone()).collect();
+            if status.state() == State::Waiting && !stops.is_empty() {
+                status.set_state(State::Suspended);
+                status.suspensions = stops;
+            }
+            let id = DeliveryId {
+                queue_id: self.id,
+                number,
+            };
+            status.delivery_id = id.to_string();
+            Ok((id, status))
+        });
+        Ok(Row {
+            id: self.id,
+            deliveries: deliveries.collect::<Result<_, StoreError>>()?,
+            message,
+            accepted_us: self.accepted_us,
+        })
+    }
+}
+
+/// A delivery's number and what the script says of it.
+fn delivery(
+    common: &DeliveryStatus,
+    now_us: u64,
     fields: Value,
-) -> Result<(DeliveryId, DeliveryStatus), StoreError> {
+) -> Result<(u32, DeliveryStatus), StoreError> {
     let mut fields = items(fields, "a delivery")?.into_iter();
     let number = required(fields.next(), "a delivery's number")?;
     let open =
         bytes(fields.next(), "the recipients")?.ok_or_else(|| malformed("the recipients"))?;
     let progress = Progress::parse(bytes(fields.next(), "the attempts")?.as_deref())?;
     let kept = bytes(fields.next(), "the outcomes")?.unwrap_or_default();
-    let state = match text(fields.next(), "a state")?.as_deref() {
-        Some("w") => State::Waiting,
-        Some("l") => State::Leased,
-        Some("h") => State::Held,
-        _ => return Err(malformed("a state")),
-    };
+    let state = text(fields.next(), "a state")?;
     let next_attempt_us: Option<u64> = parsed(fields.next(), "a due time")?;
     let worker = text(fields.next(), "a worker")?.unwrap_or_default();
-
+    let held_until_us: u64 = parsed(fields.next(), "the end of a hold")?.unwrap_or(0);
+    let state = match state.as_deref() {
+        Some("l") => State::Leased,
+        // A hold whose time is over has ended, even if that is still to be carried out.
+        Some("h") if held_until_us == 0 || held_until_us > now_us => State::Held,
+        Some("w" | "h") => State::Waiting,
+        _ => return Err(malformed("a state")),
+    };
     let open = Open::parse(&open)?;
     let kept = Attempt::decode(kept).map_err(|_| malformed("the outcomes"))?;
-    let id = DeliveryId { queue_id, number };
-    let envelope = message.envelope.as_ref();
     let status = DeliveryStatus {
-        delivery_id: id.to_string(),
-        queue_id: queue_id.to_string(),
         destination: open.destination.to_owned(),
-        reverse_path: envelope
-            .map(|envelope| envelope.reverse_path.clone())
-            .unwrap_or_default(),
         recipients: open
             .addresses
             .iter()
@@ -161,55 +232,49 @@ fn delivery(
             .collect(),
         state: state.into(),
         attempts: progress.attempts,
-        accepted_us,
         next_attempt_us: next_attempt_us.unwrap_or_default(),
-        expires_us: accepted_us.saturating_add(core.lifetime_us()),
         last_outcomes: open.last_outcomes(&kept.outcomes),
-        size: message.body.as_ref().map_or(0, |body| body.size),
         worker,
+        unknown_attempts: progress.unknown,
+        held_until_us: if state == State::Held {
+            held_until_us
+        } else {
+            0
+        },
+        ..common.clone()
     };
-    Ok((id, status))
-}
-
-/// Whether a delivery is what a filter asks for.
-pub(super) fn matches(filter: &Filter, status: &DeliveryStatus) -> bool {
-    let sender = match filter.sender.as_str() {
-        "" => true,
-        "<>" => status.reverse_path.is_empty(),
-        sender => status.reverse_path.eq_ignore_ascii_case(sender),
-    };
-    sender
-        && (filter.destination.is_empty() || filter.destination == status.destination)
-        && (filter.recipient.is_empty()
-            || status
-                .recipients
-                .iter()
-                .any(|recipient| recipient.eq_ignore_ascii_case(&filter.recipient)))
-        && (!filter.held || status.state() == State::Held)
+    Ok((number, status))
 }
 
 pub(super) async fn list(
     core: &Core,
+    parts: &[Part],
     filter: &Filter,
     after: Option<DeliveryId>,
     limit: usize,
 ) -> Result<Vec<DeliveryStatus>, StoreError> {
+    let matcher = Matcher::new(filter)?;
     let mut found = Vec::new();
-    let mut rows = Rows::new(core, filter, after);
+    let mut rows = Rows::new(core, parts, &matcher, after).await?;
     while found.len() < limit
         && let Some(piece) = rows.next().await?
     {
         let deliveries = piece.into_iter().flat_map(|row| row.deliveries);
         let matching = deliveries
-            .filter(|(id, status)| after.is_none_or(|after| *id > after) && matches(filter, status))
+            .filter(|(id, status)| after.is_none_or(|after| *id > after) && matcher.matches(status))
             .map(|(_, status)| status);
         found.extend(matching.take(limit - found.len()));
     }
     Ok(found)
 }
 
-pub(super) async fn show(core: &Core, id: QueueId) -> Result<Option<ShowResponse>, StoreError> {
-    let rows = Rows::one(core, id).next().await?;
+pub(super) async fn show(
+    core: &Core,
+    parts: &[Part],
+    id: QueueId,
+) -> Result<Option<ShowResponse>, StoreError> {
+    let mut rows = Rows::at(core, parts, Place::Ids(vec![id])).await?;
+    let rows = rows.next().await?;
     let row = rows.and_then(|rows| rows.into_iter().next());
     Ok(row.map(|row| ShowResponse {
         queue_id: row.id.to_string(),
@@ -224,38 +289,4 @@ pub(super) async fn show(core: &Core, id: QueueId) -> Result<Option<ShowResponse
             .map(|(_, status)| status)
             .collect(),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn filters_match_what_they_say() {
-        let status = DeliveryStatus {
-            reverse_path: "Ann@Example.org".to_owned(),
-            recipients: vec!["bob@here.test".to_owned()],
-            destination: "mailbox:here.test".to_owned(),
-            state: State::Held.into(),
-            ..DeliveryStatus::default()
-        };
-        let filter = |set: fn(&mut Filter)| {
-            let mut filter = Filter::default();
-            set(&mut filter);
-            matches(&filter, &status)
-        };
-        assert!(filter(|_| ()));
-        assert!(filter(|filter| filter.sender = "ann@example.org".to_owned()));
-        assert!(!filter(|filter| filter.sender = "<>".to_owned()));
-        assert!(filter(
-            |filter| filter.recipient = "BOB@here.test".to_owned()
-        ));
-        assert!(!filter(
-            |filter| filter.recipient = "eve@here.test".to_owned()
-        ));
-        assert!(!filter(
-            |filter| filter.destination = "smtp:here.test".to_owned()
-        ));
-        assert!(filter(|filter| filter.held = true));
-    }
 }

@@ -16,11 +16,20 @@ impl TimeSource {
     /// The number in a key, so that a test can set the time forward.
     #[must_use]
     pub fn key(name: &str) -> Self {
-        let quoted = name.replace(['\\', '\'', '\n'], "");
         Self(format!(
-            "local now = tonumber(redis.call('GET', '{quoted}'))"
+            "local now = tonumber(redis.call('GET', '{}'))",
+            quotable(name)
         ))
     }
+
+    /// Whether it is time that passes by itself.
+    pub(super) fn is_real(&self) -> bool {
+        self.0 == Self::server().0
+    }
+}
+
+fn quotable(name: &str) -> String {
+    name.replace(['\\', '\'', '\n'], "")
 }
 
 /// One script.
@@ -67,37 +76,82 @@ pub(super) struct Scripts {
     pub(super) pull: Script,
     pub(super) renew: Script,
     pub(super) give_back: Script,
+    pub(super) give_back_part: Script,
     pub(super) complete: Script,
     pub(super) expire: Script,
     pub(super) act: Script,
+    pub(super) import: Script,
+    pub(super) remember: Script,
     pub(super) rows: Script,
-    pub(super) find: Script,
+    pub(super) suspend: Script,
+    pub(super) resume: Script,
+    pub(super) put_record: Script,
+    pub(super) delete_record: Script,
     pub(super) stats: Script,
+    pub(super) spread: Script,
+    pub(super) outbox: Script,
+    pub(super) carried: Script,
+    pub(super) moving: Script,
+    pub(super) arrive: Script,
+    pub(super) arrived: Script,
 }
 
 impl Scripts {
     pub(super) fn new(time: &TimeSource) -> Self {
+        const RULES: &str = include_str!("scripts/rules.lua");
+        const PLACE: &str = include_str!("scripts/place.lua");
+        const HOURS: &str = include_str!("scripts/hours.lua");
+        const EXTEND: &str = include_str!("scripts/extend.lua");
         const ACCEPT: &str = include_str!("scripts/accept.lua");
+        const POST: &str = include_str!("scripts/post.lua");
+        const KNOWN: &str = include_str!("scripts/known.lua");
+        const LEFT: &str = include_str!("scripts/left.lua");
+        const LEAVE: &str = include_str!("scripts/leave.lua");
+        const STAND: &str = include_str!("scripts/stand.lua");
         const FINISH: &str = include_str!("scripts/finish.lua");
+        const PROGRESS: &str = include_str!("scripts/progress.lua");
         const RECLAIM: &str = include_str!("scripts/reclaim.lua");
+        const TICK: &str = include_str!("scripts/tick.lua");
+        let waiting = |parts: &[&str]| Script::new(time, &[&[RULES, PLACE], parts].concat());
+        let ending =
+            |parts: &[&str]| waiting(&[&[HOURS, KNOWN, LEAVE, FINISH, PROGRESS], parts].concat());
         Self {
-            enqueue: Script::new(time, &[ACCEPT, include_str!("scripts/enqueue.lua")]),
-            lease: Script::new(time, &[FINISH, RECLAIM, include_str!("scripts/lease.lua")]),
-            pull: Script::new(time, &[include_str!("scripts/pull.lua")]),
+            enqueue: waiting(&[
+                HOURS,
+                KNOWN,
+                EXTEND,
+                ACCEPT,
+                include_str!("scripts/enqueue.lua"),
+            ]),
+            lease: ending(&[RECLAIM, TICK, include_str!("scripts/lease.lua")]),
+            pull: waiting(&[include_str!("scripts/pull.lua")]),
             renew: Script::new(time, &[include_str!("scripts/renew.lua")]),
-            give_back: Script::new(
-                time,
-                &[FINISH, RECLAIM, include_str!("scripts/give_back.lua")],
-            ),
-            complete: Script::new(
-                time,
-                &[ACCEPT, FINISH, include_str!("scripts/complete.lua")],
-            ),
-            expire: Script::new(time, &[FINISH, RECLAIM, include_str!("scripts/expire.lua")]),
-            act: Script::new(time, &[FINISH, include_str!("scripts/act.lua")]),
-            rows: Script::new(time, &[include_str!("scripts/rows.lua")]),
-            find: Script::new(time, &[include_str!("scripts/find.lua")]),
+            give_back: ending(&[RECLAIM, include_str!("scripts/give_back.lua")]),
+            give_back_part: ending(&[RECLAIM, include_str!("scripts/give_back_part.lua")]),
+            complete: ending(&[EXTEND, ACCEPT, POST, include_str!("scripts/complete.lua")]),
+            expire: ending(&[RECLAIM, TICK, include_str!("scripts/expire.lua")]),
+            act: ending(&[include_str!("scripts/act.lua")]),
+            import: ending(&[EXTEND, STAND, include_str!("scripts/import.lua")]),
+            remember: Script::new(time, &[include_str!("scripts/remember.lua")]),
+            spread: waiting(&[
+                HOURS,
+                KNOWN,
+                EXTEND,
+                ACCEPT,
+                POST,
+                include_str!("scripts/spread.lua"),
+            ]),
+            outbox: Script::new(time, &[LEFT, include_str!("scripts/outbox.lua")]),
+            carried: Script::new(time, &[include_str!("scripts/carried.lua")]),
+            moving: waiting(&[LEFT, include_str!("scripts/moving.lua")]),
+            arrive: ending(&[EXTEND, STAND, include_str!("scripts/arrive.lua")]),
+            arrived: ending(&[include_str!("scripts/arrived.lua")]),
+            rows: waiting(&[include_str!("scripts/rows.lua")]),
             stats: Script::new(time, &[include_str!("scripts/stats.lua")]),
+            suspend: waiting(&[TICK, include_str!("scripts/suspend.lua")]),
+            resume: waiting(&[TICK, include_str!("scripts/resume.lua")]),
+            put_record: Script::new(time, &[include_str!("scripts/put_record.lua")]),
+            delete_record: Script::new(time, &[include_str!("scripts/delete_record.lua")]),
         }
     }
 }

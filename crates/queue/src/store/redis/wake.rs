@@ -1,16 +1,20 @@
 //! Wakes from all instances, over a connection that listens.
+//!
+//! Channels are sharded ones (`SSUBSCRIBE`), so that a cluster carries a partition's wakes only on the
+//! node that has it. When the partition moves to another node, the old one says so.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use postrider_protocol::QueueId;
-use redis::Msg;
-use tokio::sync::broadcast;
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::{PushInfo, PushKind, Value, cmd};
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Connector;
-use super::keys::{JOURNEYS_CHANNEL, WAKE_CHANNEL};
+use super::hint::Hint;
+use super::keys::Names;
 use crate::store::Wake;
 
 /// Characters of a queue id.
@@ -18,34 +22,96 @@ const ID: usize = 26;
 /// The first and the longest wait before another try to connect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
-/// Listens until `closed`. After every new connection `Everything` is sent: what was published
-/// while there was none is lost.
-pub(super) async fn listen(
-    connector: Arc<Connector>,
-    wakes: broadcast::Sender<Wake>,
-    closed: CancellationToken,
-) {
-    tokio::select! {
-        () = closed.cancelled() => {}
-        () = listen_for_ever(&connector, &wakes) => {}
+/// Passes on what is heard of one partition.
+#[derive(Clone)]
+pub(super) struct Ear {
+    pub(super) wakes: broadcast::Sender<Wake>,
+    pub(super) hint: Arc<Hint>,
+    /// The channel of journeys.
+    journeys: String,
+    wake: String,
+}
+
+impl Ear {
+    pub(super) fn new(names: &Names, wakes: broadcast::Sender<Wake>, hint: Arc<Hint>) -> Self {
+        Self {
+            wakes,
+            hint,
+            journeys: names.journeys_channel(),
+            wake: names.wake_channel(),
+        }
+    }
+
+    fn hear(&self, channel: &[u8], message: &[u8]) {
+        let Ok(text) = std::str::from_utf8(message) else {
+            return;
+        };
+        if channel == self.journeys.as_bytes() {
+            // The dispatcher always listens; whoever else does, follows journeys.
+            if self.wakes.receiver_count() < 2 {
+                return;
+            }
+            for id in text.as_bytes().chunks_exact(ID) {
+                let id = std::str::from_utf8(id)
+                    .ok()
+                    .and_then(|id| id.parse::<QueueId>().ok());
+                if let Some(id) = id {
+                    self.tell(Wake::Journey(id));
+                }
+            }
+        } else if text.is_empty() {
+            self.hint.time_came_nearer();
+            self.tell(Wake::Timer);
+        } else if text == "records" {
+            self.tell(Wake::Records);
+        } else if let Ok(destination) = text.parse() {
+            self.hint.something_came();
+            self.tell(Wake::Destination(destination));
+        }
+    }
+
+    /// Whatever was published while nobody listened is lost.
+    fn everything(&self) {
+        self.hint.something_came();
+        self.hint.time_came_nearer();
+        self.tell(Wake::Everything);
+    }
+
+    fn tell(&self, wake: Wake) {
+        // Nobody may be listening.
+        drop(self.wakes.send(wake));
     }
 }
 
-async fn listen_for_ever(connector: &Connector, wakes: &broadcast::Sender<Wake>) {
+/// Listens until `closed`.
+pub(super) async fn listen(connector: Arc<Connector>, ear: Ear, closed: CancellationToken) {
+    tokio::select! {
+        () = closed.cancelled() => {}
+        () = listen_for_ever(&connector, &ear) => {}
+    }
+}
+
+async fn listen_for_ever(connector: &Connector, ear: &Ear) {
     let mut wait = BACKOFF.0;
     loop {
-        match subscribe(connector).await {
-            Ok(messages) => {
+        let mut places = connector.places();
+        let (over, mut ended) = mpsc::channel(1);
+        match subscribe(connector, ear, over).await {
+            Ok(connection) => {
                 wait = BACKOFF.0;
-                tell(wakes, Wake::Everything);
-                let mut messages = messages.into_on_message();
-                while let Some(message) = messages.next().await {
-                    pass_on(&message, wakes);
+                ear.everything();
+                tokio::select! {
+                    _ = ended.recv() => {}
+                    // Whoever took over is to be listened to, even if the old one still talks.
+                    Ok(()) = places.changed() => {}
                 }
-                tracing::warn!(address = connector.address(), "no wakes from Redis for now");
+                drop(connection);
+                let address = connector.address();
+                tracing::warn!(address, "no wakes from Redis for now");
             }
             Err(error) => {
-                tracing::debug!(address = connector.address(), %error, "cannot listen to Redis");
+                let address = connector.address();
+                tracing::debug!(address, %error, "cannot listen to Redis");
             }
         }
         tokio::time::sleep(wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
@@ -53,38 +119,37 @@ async fn listen_for_ever(connector: &Connector, wakes: &broadcast::Sender<Wake>)
     }
 }
 
-async fn subscribe(connector: &Connector) -> anyhow::Result<redis::aio::PubSub> {
-    let mut connection = connector.listen().await?;
-    let subscribed = connection.subscribe(&[WAKE_CHANNEL, JOURNEYS_CHANNEL]);
-    tokio::time::timeout(connector.connect_timeout(), subscribed).await??;
-    Ok(connection)
-}
-
-fn pass_on(message: &Msg, wakes: &broadcast::Sender<Wake>) {
-    let Ok(text) = std::str::from_utf8(message.get_payload_bytes()) else {
-        return;
-    };
-    if message.get_channel_name() == JOURNEYS_CHANNEL {
-        // The dispatcher always listens; whoever else does, follows journeys.
-        if wakes.receiver_count() < 2 {
-            return;
-        }
-        for id in text.as_bytes().chunks_exact(ID) {
-            let id = std::str::from_utf8(id)
-                .ok()
-                .and_then(|id| id.parse::<QueueId>().ok());
-            if let Some(id) = id {
-                tell(wakes, Wake::Journey(id));
+/// A connection that hears; `over` is told when it does not any more.
+async fn subscribe(
+    connector: &Connector,
+    ear: &Ear,
+    over: mpsc::Sender<()>,
+) -> anyhow::Result<MultiplexedConnection> {
+    let hears = ear.clone();
+    let mut connection = connector
+        .listen(move |push: PushInfo| -> Result<(), SendError> {
+            match push.kind {
+                PushKind::SMessage => {
+                    if let [Value::BulkString(channel), Value::BulkString(message)] =
+                        push.data.as_slice()
+                    {
+                        hears.hear(channel, message);
+                    }
+                }
+                // The slot went elsewhere, or the connection is lost.
+                PushKind::SUnsubscribe | PushKind::Disconnection => {
+                    over.try_send(()).ok();
+                }
+                _ => {}
             }
-        }
-    } else if text.is_empty() {
-        tell(wakes, Wake::Timer);
-    } else if let Ok(destination) = text.parse() {
-        tell(wakes, Wake::Destination(destination));
+            Ok(())
+        })
+        .await?;
+    for channel in [&ear.wake, &ear.journeys] {
+        let mut subscribe = cmd("SSUBSCRIBE");
+        subscribe.arg(channel);
+        let subscribed = subscribe.query_async::<Value>(&mut connection);
+        tokio::time::timeout(connector.connect_timeout(), subscribed).await??;
     }
-}
-
-fn tell(wakes: &broadcast::Sender<Wake>, wake: Wake) {
-    // Nobody may be listening.
-    drop(wakes.send(wake));
+    Ok(connection)
 }

@@ -1,92 +1,126 @@
--- An operator's act on deliveries that a filter has chosen; each is looked at again here, since it
--- may have changed in between.
---   ARGV[2] journey retention in milliseconds, [3] act: t retry, h hold, l release, r remove,
---   b bounce, [4] the event for journeys, [5...] pairs of queue id and number of the delivery
--- Returns 1 for each that changed, otherwise 0.
+-- An operator's act on deliveries.
+--   ARGV[4] act: t retry, h hold, l release, r remove, b bounce, R reroute, M reroute to another
+--   partition, [5] of a hold when it ends (0: when released), of a reroute where to, with the number of the
+--   partition before it, [6] the event for journeys, [7...] pairs of queue id and number of the delivery
+-- Returns 1 for each that changed, 2 for each that leaves for another partition, where the act belongs,
+-- -1 - p for each that has gone to partition p, otherwise 0.
 
-local what, event = ARGV[3], ARGV[4]
-local changed = {} -- destinations
+local what, value, event = ARGV[4], ARGV[5], ARGV[6]
 
 -- On a leased delivery the act is remembered until its attempt ends.
-local function remember(delivery)
+local function remember(delivery, dest)
   local wanted = call('HGET', K .. 'pending', delivery)
   if what == 'l' then
-    return wanted == 'h' and call('HDEL', K .. 'pending', delivery) == 1
+    return wanted and string.sub(wanted, 1, 1) == 'h'
+      and call('HDEL', K .. 'pending', delivery) == 1
   end
-  if what == 't' or (what == 'h' and wanted == 'h') then
+  local new = what .. value
+  if what == 't' or (what == 'h' and wanted == new) then
     return false
   end
-  call('HSET', K .. 'pending', delivery, what)
+  if what == 'R' or what == 'M' then
+    local elsewhere = wanted and string.match(wanted, '^[RM]')
+    if (elsewhere and wanted or 'R' .. dest) == new then
+      return false
+    end
+  end
+  call('HSET', K .. 'pending', delivery, new)
   return true
 end
 
 local function act(id, number)
   local delivery = id .. '.' .. number
   local key = K .. 'm:' .. id
-  local row = call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'x', 'f')
+  local row = call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'f', 'a', 'y', 'u' .. number,
+    'h' .. number, 't')
   if not row[1] then
-    return false
-  end
-  if call('HEXISTS', K .. 'leased', delivery) == 1 then
-    return remember(delivery)
+    local gone = has_moved() and call('HGET', K .. 'v:' .. id, number)
+    local to = gone and string.match(gone, ' (%d+)$')
+    return to and -1 - to or 0
   end
   local dest = string.match(row[1], '^[^\n]*')
-  local waits, held = K .. 'due:' .. dest, K .. 'held'
-  local due = call('ZSCORE', waits, delivery)
-  local hold = not due and call('ZSCORE', held, delivery)
-  if not due and not hold then
-    return false
+  if call('HEXISTS', K .. 'leased', delivery) == 1 then
+    return remember(delivery, dest) and 1 or 0
   end
-  changed[dest] = true
-  if what == 't' then
-    if not due or tonumber(due) <= now then
-      return false
-    end
-    call('ZADD', waits, NOW, delivery)
-  elseif what == 'h' then
-    if hold then
-      return false
-    end
-    call('ZREM', waits, delivery)
-    call('ZADD', held, due, delivery)
-  elseif what == 'l' then
-    if due then
-      return false
-    end
-    call('ZREM', held, delivery)
-    call('ZADD', waits, hold, delivery)
-  else
-    call('ZREM', held, delivery)
-    if what == 'b' then
-      call('HSET', key, 's' .. number, string.match(row[2] or '0', '^%d+') .. 'b')
-      call('ZADD', waits, us(math.min(now, tonumber(due or hold))), delivery)
+  if has_moved() and call('ZSCORE', K .. 'moving', delivery) then
+    return 2
+  end
+  local due, held, tenant = due_of(row[7], row[5], row[6]), row[8], row[9] or ''
+  local function take_out()
+    if held then
+      unhold(dest, id, number)
     else
-      local _, recipients = string.gsub(row[1], '\n', '')
-      call('ZREM', waits, delivery)
-      count('removed', recipients)
-      count('open', -recipients)
-      finish(id, number, dest, { o = row[3], i = row[4], x = row[5], f = row[6] })
+      displace(dest, delivery, due, tenant)
     end
   end
-  return true
+  if what == 't' then
+    if held or tonumber(due) <= now then
+      return 0
+    end
+    displace(dest, delivery, due, tenant)
+    call('HSET', key, 'u' .. number, NOW16)
+    place(dest, delivery, NOW16)
+  elseif what == 'h' then
+    if held == value then
+      return 0
+    end
+    if not held then
+      displace(dest, delivery, due, tenant)
+    end
+    hold(dest, id, number, value)
+  elseif what == 'l' then
+    if not held then
+      return 0
+    end
+    unhold(dest, id, number)
+    place(dest, delivery, due)
+  elseif what == 'R' then
+    if value == dest then
+      return 0
+    end
+    take_out()
+    redirect(id, number, dest, value, row[1])
+    if held then
+      hold(value, id, number, held)
+    else
+      place(value, delivery, due)
+    end
+  elseif what == 'M' then
+    local partition, to = string.match(value, '^(%d+) (.*)$')
+    take_out()
+    redirect(id, number, dest, to, row[1])
+    if held then
+      call('HSET', key, 'h' .. number, held)
+    end
+    leave(id, number, partition)
+  elseif what == 'b' then
+    take_out()
+    local progress = read_progress(row[2])
+    progress.bounce = true
+    due = tonumber(due) > now and NOW16 or due
+    call('HSET', key, 's' .. number, write_progress(progress), 'u' .. number, due)
+    place(dest, delivery, due)
+  else
+    take_out()
+    remove(id, number, dest, row[1], { o = row[3], f = row[4], a = row[5], s = row[2] })
+  end
+  return 1
 end
 
 call('ZREM', K .. 'ends', '') -- as in lease.lua
 local results = {}
-for at = 5, #ARGV, 2 do
+for at = 7, #ARGV, 2 do
   local did = act(ARGV[at], ARGV[at + 1])
-  if did then
+  if did == 1 then
     call('RPUSH', K .. 'j:' .. ARGV[at], NOW .. '\n' .. event)
     followed[#followed + 1] = ARGV[at]
   end
-  results[#results + 1] = did and 1 or 0
+  results[#results + 1] = did
+  -- The same delivery may be named again.
+  publish_placed()
 end
+file_displaced()
 publish_ended()
-for dest in pairs(changed) do
-  if file(dest) then
-    wake(dest)
-  end
-end
 write_counts()
 tell_followers()
 return results

@@ -1,6 +1,9 @@
 -- What several scripts share. Every script runs with
---   KEYS[1]  what all key names begin with; its {tag} puts them on one slot
+--   KEYS[1]  what all key names begin with; its {tag} puts them on one slot. It names no key that
+--            exists, so that a node from which the slot is being moved refuses the script.
 --   ARGV[1]  slots that one destination has, over all workers
+--   ARGV[2]  how long journeys are kept, in milliseconds
+--   ARGV[3]  what holds for which destination and tenant (rules.lua)
 --   now      the store's time, Unix microseconds (the line before this file)
 -- Numbers beyond 10^14 would print with an exponent, so times are written by `us`.
 
@@ -12,6 +15,8 @@ end
 
 -- The time as text.
 local NOW = us(now)
+-- The same in 16 digits, as due times are written.
+local NOW16 = string.format('%016.0f', now)
 
 -- Runs a command on a long list, in pieces that Lua's stack holds. The list may hold pairs.
 local function call_all(command, key, list)
@@ -25,42 +30,13 @@ local timer_sent = false
 local function timer()
   if not timer_sent then
     timer_sent = true
-    call('PUBLISH', K .. 'wake', '')
+    call('SPUBLISH', K .. 'wake', '')
   end
 end
 
 -- Tells every instance that a destination has a due delivery or a free slot.
 local function wake(dest)
-  call('PUBLISH', K .. 'wake', dest)
-end
-
--- Files a destination after its due deliveries or its slots have changed: under `ready` while
--- it has deliveries and a free slot, by its oldest due time; under `later` while that is still
--- to come. Returns whether a delivery is due now.
-local function file(dest)
-  local ready = K .. 'ready:' .. string.match(dest, '^[^:]*')
-  local head = call('ZRANGE', K .. 'due:' .. dest, 0, 0, 'WITHSCORES')[2]
-  if not head then
-    call('ZREM', ready, dest)
-    call('ZREM', K .. 'later', dest)
-    return false
-  end
-  if tonumber(call('HGET', K .. 'slots', dest) or 0) < LIMIT then
-    call('ZADD', ready, head, dest)
-  else
-    call('ZREM', ready, dest)
-  end
-  head = tonumber(head)
-  if head <= now then
-    call('ZREM', K .. 'later', dest)
-    return true
-  end
-  local first = call('ZRANGE', K .. 'later', 0, 0, 'WITHSCORES')[2]
-  call('ZADD', K .. 'later', us(head), dest)
-  if not first or head < tonumber(first) then
-    timer()
-  end
-  return false
+  call('SPUBLISH', K .. 'wake', dest)
 end
 
 -- Counts are gathered here and written once, by `write_counts`.
@@ -89,7 +65,7 @@ end
 local followed = {}
 local function tell_followers()
   if #followed > 0 then
-    call('PUBLISH', K .. 'journeys', table.concat(followed))
+    call('SPUBLISH', K .. 'journeys', table.concat(followed))
     followed = {}
   end
 end

@@ -1,13 +1,14 @@
 -- Applies reports of attempts, each in one step with its journey event and its DSNs.
---   ARGV[2] journey retention in milliseconds, [3] lifetime in microseconds,
---   [4] number of completions, each:
---     token, queue id, number of the delivery, number of the attempt (0: the
---     present one),
---     wait before the next attempt in microseconds, 1 if an outcome is unknown,
+--   ARGV[4] the event for journeys of what a destination's policy holds, [5] number of completions,
+--   each:
+--     token, queue id, number of the delivery, number of the attempt (0: the present one),
+--     wait before the next attempt in microseconds, 1 if an outcome is unknown, 1 if the sender
+--     is told of the delay,
 --     the attempt as journey event, the outcomes of what stays open (an encoded Attempt),
 --     number of outcomes, each: kind (as in OutcomeKind), address
---     number of DSNs, each: its notice for the journey, the message as in accept.lua
--- Returns 1 (done) or 0 (stale) for each.
+--     number of DSNs, each: its notice for the journey ('' if none), the partition that it goes to ('': this one),
+--     the message as in accept.lua
+-- Returns 1 (done), 3 (done, and it leaves for another partition), 2 (done before) or 0 (stale) for each.
 
 local DELIVERED, FAILED = '1', '3'
 -- Outcomes that are kept for recipients which an attempt left out may grow to this size.
@@ -17,7 +18,6 @@ local results = {}
 local live = {}      -- token: whether its lease is
 local handed = {}    -- token: deliveries of this batch that are leased under it, and its destination
 local completed = {} -- token: deliveries to take off its lease
-local changed = {}   -- destinations with new due times
 local pending = call('EXISTS', K .. 'pending') == 1
 
 local function is_live(token)
@@ -62,21 +62,38 @@ local function split(open, first, outcomes)
   return delivered, failed, left, missing
 end
 
+-- What is open after an attempt waits.
+local function wait(at, row, dest, left, missing, progress, wanted)
+  local id, number = ARGV[at + 1], ARGV[at + 2]
+  local key = K .. 'm:' .. id
+  local begins = math.max(tonumber(row[5]), tonumber(row[6] or 0))
+  local due = math.max(now, math.min(now + ARGV[at + 4], begins + policy(dest).lifetime))
+  local kept = ARGV[at + 8]
+  if missing then
+    due = now
+    local before = call('HGET', key, 'l' .. number) or ''
+    if #before < MOST_KEPT then
+      kept = before .. kept
+    end
+  end
+  if ARGV[at + 6] == '1' then
+    progress.warned = true
+  end
+  call('HSET', key, 'd' .. number, dest .. '\n' .. table.concat(left, '\n'), 'l' .. number, kept)
+  return put_back(id, number, dest, digits(due), progress, wanted,
+    ARGV[at + 5] == '1' and policy(dest).hold)
+end
+
 -- Applies the completion at ARGV[at]. Returns its result, and whether it was applied just now.
 local function apply(at, outcomes)
   local token, id, number, attempt = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local delivery = id .. '.' .. number
-  local key = K .. 'm:' .. id
   local row = handed[token][delivery] and is_live(token)
-    and call('HMGET', key, 'd' .. number, 's' .. number, 'o', 'i', 'x', 'f', 'a')
-  local attempts, flag
-  if row and row[1] then
-    attempts, flag = string.match(row[2] or '0', '^(%d+)(.*)$')
-    attempts = tonumber(attempts)
-  end
-  if not attempts or (attempt ~= '0' and tonumber(attempt) ~= attempts + 1) then
+    and call('HMGET', K .. 'm:' .. id, 'd' .. number, 's' .. number, 'o', 'f', 'a', 'y')
+  local progress = row and row[1] and read_progress(row[2])
+  if not progress or (attempt ~= '0' and tonumber(attempt) ~= progress.attempts + 1) then
     if repeated(id, number, token, attempt) then
-      return 1, false
+      return 2, false
     end
     count('stale', 1)
     return 0, false
@@ -86,7 +103,7 @@ local function apply(at, outcomes)
   handed[token][delivery] = nil -- what follows in this batch is a repetition
   completed[token] = completed[token] or {}
   completed[token][#completed[token] + 1] = delivery
-  local delivered, failed, left, missing = split(row[1], at + 9, outcomes)
+  local delivered, failed, left, missing = split(row[1], at + 10, outcomes)
   local wanted
   if pending then
     wanted = call('HGET', K .. 'pending', delivery)
@@ -100,41 +117,25 @@ local function apply(at, outcomes)
   count('failed', failed)
   count('removed', removed)
   count('open', -delivered - failed - removed)
+  progress.attempts = progress.attempts + 1
   if ARGV[at + 5] == '1' then
-    count('unknown', 1)
+    add_unknown(progress)
   end
 
-  local due = 0
+  local due, held, left_before = 0, false, leaving
   if #left == 0 then
-    finish(id, number, dest, { o = row[3], i = row[4], x = row[5], f = row[6] })
+    finish(id, number, dest,
+      { o = row[3], f = row[4], a = row[5], s = write_progress(progress) })
   else
-    due = math.max(now, math.min(now + ARGV[at + 4], row[7] + ARGV[3]))
-    if wanted == 'b' then
-      flag = 'b'
-    end
-    local kept = ARGV[at + 7]
-    if missing then
-      local before = call('HGET', key, 'l' .. number) or ''
-      if #before < MOST_KEPT then
-        kept = before .. kept
-      end
-    end
-    if missing or wanted == 'b' then
-      due = now
-    end
-    call('HSET', key, 'd' .. number, dest .. '\n' .. table.concat(left, '\n'),
-      's' .. number, us(attempts + 1) .. flag, 'l' .. number, kept)
-    if wanted == 'h' then
-      call('ZADD', K .. 'held', us(due), delivery)
-    else
-      call('ZADD', K .. 'due:' .. dest, us(due), delivery)
-      changed[dest] = true
-    end
+    due, held = wait(at, row, dest, left, missing, progress, wanted)
   end
-  call('RPUSH', K .. 'j:' .. id, string.format('%s %s %s %s %s\n', NOW, us(due), number, token,
-    us(attempts + 1)) .. ARGV[at + 6])
+  call('RPUSH', K .. 'j:' .. id, string.format('%s %.0f %s %s %.0f\n', NOW, due, number, token,
+    progress.attempts) .. ARGV[at + 7])
+  if held then
+    call('RPUSH', K .. 'j:' .. id, NOW .. '\n' .. ARGV[4])
+  end
   followed[#followed + 1] = id
-  return 1, true
+  return leaving > left_before and 3 or 1, true
 end
 
 -- Asks each lease once for all deliveries of the batch that name it. Returns where each completion
@@ -147,11 +148,11 @@ local function read_leases(first, total)
     local token = ARGV[at]
     named[token] = named[token] or {}
     named[token][#named[token] + 1] = ARGV[at + 1] .. '.' .. ARGV[at + 2]
-    at = at + 9 + 2 * ARGV[at + 8]
+    at = at + 10 + 2 * ARGV[at + 9]
     local dsn = tonumber(ARGV[at])
     at = at + 1
     for _ = 1, dsn do
-      at = after_message(at + 1)
+      at = after_message(at + 2)
     end
   end
   for token, deliveries in pairs(named) do
@@ -169,19 +170,25 @@ local function read_leases(first, total)
 end
 
 call('ZREM', K .. 'ends', '') -- as in lease.lua
-local starts = read_leases(5, tonumber(ARGV[4]))
+local starts = read_leases(6, tonumber(ARGV[5]))
 for completion, at in ipairs(starts) do
-  local outcomes = tonumber(ARGV[at + 8])
+  local outcomes = tonumber(ARGV[at + 9])
   local journey = K .. 'j:' .. ARGV[at + 1]
-  local dsn = at + 9 + 2 * outcomes
+  local dsn = at + 10 + 2 * outcomes
   local result, now_applied = apply(at, outcomes)
   results[completion] = result
   if now_applied then
     at = dsn + 1
     for _ = 1, tonumber(ARGV[dsn]) do
-      call('RPUSH', journey, NOW .. '\n' .. ARGV[at])
-      accept(at + 1)
-      at = after_message(at + 1)
+      if ARGV[at] ~= '' then
+        call('RPUSH', journey, NOW .. '\n' .. ARGV[at])
+      end
+      if ARGV[at + 1] == '' then
+        accept(at + 2)
+      else
+        post(at + 2, ARGV[at + 1])
+      end
+      at = after_message(at + 2)
     end
   end
 end
@@ -192,11 +199,7 @@ for token, deliveries in pairs(completed) do
 end
 publish_ended()
 publish_accepted()
-for dest in pairs(changed) do
-  if file(dest) then
-    wake(dest)
-  end
-end
+publish_placed()
 write_counts()
 tell_followers()
 return results

@@ -1,21 +1,26 @@
--- Ends leases whose time is over and tells of deliveries that have become due, a bounded number at
--- a time.
---   ARGV[2] journey retention in milliseconds, [3] the event for journeys
+-- Does what is to happen by itself, a bounded number at a time.
+--   ARGV[4] the event for journeys of lost attempts, [5] the one for those that are held then
 -- Returns microseconds until there is something to do again, or nil.
 
-local over = expire_leases(ARGV[3])
-local due = call('ZRANGEBYSCORE', K .. 'later', '-inf', NOW, 'LIMIT', 0, 1000)
-for _, dest in ipairs(due) do
-  call('ZREM', K .. 'later', dest)
-  wake(dest)
+local over = expire_leases(ARGV[4], ARGV[5])
+end_suspensions()
+local holds = end_holds()
+local all = place_parked() and over < 100 and holds < 100
+all = move_all_due() and all
+for _, hour in ipairs(call('ZRANGEBYSCORE', K .. 'past-hours', '-inf', NOW, 'LIMIT', 0, 10)) do
+  for piece = 0, PIECES - 1 do
+    call('UNLINK', K .. 'f:' .. hour .. ':' .. piece)
+  end
+  call('HDEL', K .. 'hours', hour)
+  call('ZREM', K .. 'past-hours', hour)
 end
-if over == 100 or #due == 1000 then
+if not all then
   return '0'
 end
 local next_us
-for _, key in ipairs({ 'ends', 'later' }) do
+for _, key in ipairs({ 'ends', 'later', 'held', 'suspension-ends' }) do
   local first = tonumber(call('ZRANGE', K .. key, 0, 0, 'WITHSCORES')[2])
-  if first and (not next_us or first < next_us) then
+  if first and first < math.huge and (not next_us or first < next_us) then
     next_us = first
   end
 end

@@ -1,22 +1,24 @@
 -- Takes due deliveries under leases.
---   ARGV[2]  most bytes of bodies in all, [3] number of requests, each:
+--   ARGV[4]  most bytes of content in all, [5] number of requests, each:
 --            token, most deliveries, the pull's number, 1 if its answer was lost before
 -- Returns now, and for each request nil (0) for a stale lease or a list of deliveries: delivery, due
--- time, and the fields of its message: m, b, a, d<n>, s<n>, l<n>.
+-- time, and the fields of its message: a, y, r, d<n>, s<n>, l<n>.
 -- A pull whose answer was lost is asked for again under its old number, and gets the same
 -- deliveries: the lease remembers "<due> <pull>" of each.
 
-local budget = tonumber(ARGV[2])
+call('ZREM', K .. 'ends', '') -- as in lease.lua
+local MOST = 500 -- deliveries of one request
+
+local budget = tonumber(ARGV[4])
 local answers = { NOW }
+local parking = { left = 256 }
 
 local function row(delivery, due)
   local id, number = string.match(delivery, '^([^.]*)%.(%d+)$')
-  local message = call('HMGET', K .. 'm:' .. id, 'm', 'b', 'a', 'd' .. number, 's' .. number,
+  local message = call('HMGET', K .. 'm:' .. id, 'z', 'a', 'y', 'r', 'd' .. number, 's' .. number,
     'l' .. number)
-  if message[2] then
-    budget = budget - #message[2]
-  end
-  return { delivery, due, message[1], message[2], message[3], message[4], message[5], message[6] }
+  budget = budget - (message[1] or 0)
+  return { delivery, due, message[2], message[3], message[4], message[5], message[6], message[7] }
 end
 
 local function again(lease, pull)
@@ -29,34 +31,36 @@ local function again(lease, pull)
     end
   end
   table.sort(rows, function(a, b)
-    return tonumber(a[2]) < tonumber(b[2]) or (a[2] == b[2] and a[1] < b[1])
+    return a[2] < b[2] or (a[2] == b[2] and a[1] < b[1])
   end)
   return rows
 end
 
-local function take(lease, token, dest, most, pull)
-  local rows, under, owners, taken = {}, {}, {}, 0
-  local list = call('ZRANGEBYSCORE', K .. 'due:' .. dest, '-inf', NOW, 'WITHSCORES', 'LIMIT', 0,
-    most)
-  for at = 1, #list, 2 do
-    if #rows > 0 and budget <= 0 then
-      break
-    end
-    taken = taken + 1
-    local delivery, due = list[at], us(tonumber(list[at + 1]))
-    local found = row(delivery, due)
-    -- Without a record the message has ended, and the entry is a mistake to be dropped.
-    if found[3] then
-      rows[#rows + 1] = found
-      under[#under + 1] = delivery
-      under[#under + 1] = due .. ' ' .. pull
-      owners[#owners + 1] = delivery
-      owners[#owners + 1] = token
-    end
+local function pull_under(lease, token, dest, most, pull)
+  local rows, under, owners = {}, {}, {}
+  if suspensions().whole[dest] then
+    return rows
   end
-  if taken > 0 then
-    call('ZREMRANGEBYRANK', K .. 'due:' .. dest, 0, taken - 1)
-    file(dest)
+  move_due(dest, 1000)
+  take(dest, math.min(most, MOST), function(delivery, due)
+    if #rows > 0 and budget <= 0 then
+      return nil
+    end
+    local found = row(delivery, due)
+    -- Without its fields the message has ended, and the entry is a mistake to be dropped.
+    if not found[6] then
+      return false
+    end
+    rows[#rows + 1] = found
+    under[#under + 1] = delivery
+    under[#under + 1] = due .. ' ' .. pull
+    owners[#owners + 1] = delivery
+    owners[#owners + 1] = token
+    return true
+  end, parking)
+  file(dest)
+  if #rows < most and first_ready(dest) then
+    wake(dest) -- it was too much for one answer, or lies behind what was parked
   end
   if #rows > 0 then
     call_all('HSET', lease, under)
@@ -65,8 +69,8 @@ local function take(lease, token, dest, most, pull)
   return rows
 end
 
-local at = 4
-for request = 1, tonumber(ARGV[3]) do
+local at = 6
+for request = 1, tonumber(ARGV[5]) do
   local token, most, pull = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
   local lease = K .. 'l:' .. token
   local dest = call('HGET', lease, 'd')
@@ -76,7 +80,7 @@ for request = 1, tonumber(ARGV[3]) do
   else
     local rows = ARGV[at + 3] == '1' and again(lease, pull) or {}
     if #rows == 0 then
-      rows = take(lease, token, dest, most, pull)
+      rows = pull_under(lease, token, dest, most, pull)
     end
     answers[request + 1] = rows
   end
