@@ -2,6 +2,7 @@
 //! told to.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use postrider_queue::store::{Store, StoreError, StoreSettings};
 use tempfile::TempDir;
 
 use crate::history::{Plan, Stage, play_all};
+use crate::kind::LOCAL;
 use crate::subject::{BEGIN_US, Crash, Subject, settings};
 
 #[test]
@@ -23,6 +25,8 @@ fn embedded_does_what_the_model_does() {
         crashes: 20,
         server_crashes: 0,
         faults: 15,
+        abandons: 10,
+        kind: LOCAL,
     };
     play_all(plan, || EmbeddedStage);
 }
@@ -69,7 +73,7 @@ impl Faults for Disk {
         Ok(self.spend().err().map(|_| len / 2))
     }
 
-    fn before_sync(&self) -> io::Result<()> {
+    fn before_sync(&self, _file: &Path) -> io::Result<()> {
         self.spend()
     }
 }
@@ -130,6 +134,12 @@ impl Subject for EmbeddedSubject {
     async fn mend(&mut self) {
         self.store = None;
         self.disk.0.store(u64::MAX, Ordering::SeqCst);
+        self.open().await;
+    }
+
+    async fn replace(&mut self) {
+        self.store = None;
+        self.dir = tempfile::tempdir().unwrap();
         self.open().await;
     }
 

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::runtime::{Builder, Runtime};
 
+use crate::found;
+use crate::kind::Kind;
 use crate::operation::{Dice, Operation};
 use crate::play::Play;
 use crate::subject::Subject;
@@ -22,6 +25,8 @@ pub(crate) struct Plan {
     pub(crate) crashes: u32,
     pub(crate) server_crashes: u32,
     pub(crate) faults: u32,
+    pub(crate) abandons: u32,
+    pub(crate) kind: Kind,
 }
 
 /// Makes new, empty stores.
@@ -38,8 +43,20 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// Plays the plan's histories, on as many threads as there are processors. A failing one is shrunk
-/// and told of with its seed.
+/// Histories under way for each processor: each waits for a disk or a server much of the time.
+const AT_ONCE: usize = 4;
+
+/// A history's own runtime, so that nothing of a store outlives it. On one the store's tasks run between
+/// the caller's steps, on the other beside them.
+fn runtime(seed: u64) -> Runtime {
+    let mut builder = match seed % 2 {
+        0 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+/// Plays the plan's histories, on all processors. A failing one is shrunk and told of with its seed.
 pub(crate) fn play_all<S: Stage>(plan: Plan, stage: impl Fn() -> S + Sync) {
     let steps = number("POSTRIDER_MODEL_STEPS").map_or(plan.steps, |steps| steps as usize);
     let histories = number("POSTRIDER_MODEL_HISTORIES").unwrap_or(plan.histories);
@@ -47,22 +64,24 @@ pub(crate) fn play_all<S: Stage>(plan: Plan, stage: impl Fn() -> S + Sync) {
         Some(seed) => (seed, 1),
         None => (rand::random::<u32>().into(), histories),
     };
+    let mut first_stage = stage();
+    for (name, history) in found::histories() {
+        let played = runtime(first).block_on(play(plan, &mut first_stage, &history));
+        assert!(played.is_ok(), "{name}: {played:?}");
+    }
+    drop(first_stage);
     println!("{histories} histories of {steps} steps from seed {first} on");
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = (processors * AT_ONCE).min(histories as usize);
     let next = AtomicU64::new(0);
     let play_some = || {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
         let mut stage = stage();
         loop {
             let seed = first + next.fetch_add(1, Ordering::Relaxed);
             if seed >= first + histories {
                 return Ok(());
             }
-            let played = runtime.block_on(play_seed(plan, steps, seed, &mut stage));
+            let played = runtime(seed).block_on(play_seed(plan, steps, seed, &mut stage));
             if played.is_err() {
                 next.store(histories, Ordering::Relaxed);
                 return played;
@@ -70,9 +89,7 @@ pub(crate) fn play_all<S: Stage>(plan: Plan, stage: impl Fn() -> S + Sync) {
         }
     };
     let failures: Vec<String> = std::thread::scope(|scope| {
-        let players: Vec<_> = (0..threads.min(histories as usize))
-            .map(|_| scope.spawn(play_some))
-            .collect();
+        let players: Vec<_> = (0..threads).map(|_| scope.spawn(play_some)).collect();
         let played = players.into_iter().map(|player| player.join().unwrap());
         played.filter_map(Result::err).collect()
     });
@@ -87,12 +104,12 @@ async fn play_seed(
 ) -> Result<(), String> {
     let mut dice = Dice::new(StdRng::seed_from_u64(seed), plan);
     let history: Vec<Operation> = (0..steps).map(|_| dice.roll()).collect();
-    let Err((at, problem)) = play(stage, &history).await else {
+    let Err((at, problem)) = play(plan, stage, &history).await else {
         return Ok(());
     };
     println!("seed {seed} fails at step {at}: {problem}\nshrinking...");
-    let short = shrink(stage, history[..=at].to_vec()).await;
-    let problem = match play(stage, &short).await {
+    let short = shrink(plan, stage, history[..=at].to_vec()).await;
+    let problem = match play(plan, stage, &short).await {
         Err((_, problem)) => problem,
         Ok(()) => format!("{problem}, but not every time"),
     };
@@ -106,9 +123,13 @@ async fn play_seed(
 }
 
 /// Plays one history; where and why it fails. A panic is a failure like any other.
-async fn play(stage: &mut impl Stage, history: &[Operation]) -> Result<(), (usize, String)> {
+async fn play(
+    plan: Plan,
+    stage: &mut impl Stage,
+    history: &[Operation],
+) -> Result<(), (usize, String)> {
     let mut subject = stage.fresh().await;
-    let mut play = Play::new(&mut subject);
+    let mut play = Play::new(&mut subject, plan.kind);
     for (at, operation) in history.iter().enumerate() {
         let step = async {
             play.step(operation).await?;
@@ -133,7 +154,7 @@ fn said(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Leaves out ever smaller parts, as long as what remains still fails.
-async fn shrink(stage: &mut impl Stage, mut history: Vec<Operation>) -> Vec<Operation> {
+async fn shrink(plan: Plan, stage: &mut impl Stage, mut history: Vec<Operation>) -> Vec<Operation> {
     let give_up = Instant::now() + Duration::from_secs(60);
     let mut part = history.len().div_ceil(2);
     while part > 0 && Instant::now() < give_up {
@@ -141,7 +162,7 @@ async fn shrink(stage: &mut impl Stage, mut history: Vec<Operation>) -> Vec<Oper
         while from < history.len() && Instant::now() < give_up {
             let mut without = history.clone();
             without.drain(from..(from + part).min(history.len()));
-            match play(stage, &without).await {
+            match play(plan, stage, &without).await {
                 Err((at, _)) => history = without[..=at].to_vec(),
                 Ok(()) => from += part,
             }

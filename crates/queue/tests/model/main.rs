@@ -1,8 +1,9 @@
 //! Random histories on a real store, held against a plain model.
 //!
-//! - [`operation`] says what can happen, [`model`] what it must lead to, [`invariant`] what must hold
-//!   whatever happens, [`history`] plays histories and shrinks one that fails, [`subject`] is the
-//!   store under test.
+//! - [`operation`] says what can happen, [`call`] does it to a store, [`play`] judges the answers by the
+//!   model (crate `postrider-model`), [`history`] plays histories and shrinks one that fails, [`found`]
+//!   has those that once failed, [`subject`] is the store under test. The model is one of the
+//!   subjects: it must pass as well.
 //!
 //! Environment: `POSTRIDER_MODEL_HISTORIES` (how many), `POSTRIDER_MODEL_STEPS` (operations of each),
 //! `POSTRIDER_MODEL_SEED` (play this one only; a failure prints it).
@@ -11,10 +12,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod call;
 mod embedded;
+mod found;
 mod history;
-mod invariant;
-mod model;
+mod itself;
+mod kind;
 mod operation;
 mod play;
 mod redis;

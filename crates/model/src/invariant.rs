@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, HashSet};
 use postrider_protocol::queue_v1::delivery_status::State;
 use postrider_protocol::queue_v1::{DeliveryStatus, Journey, StatsResponse, journey_event};
 
-type Verdict = Result<(), String>;
+/// What is wrong, if anything is.
+pub type Verdict = Result<(), String>;
 
 fn require(holds: bool, what: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(what()) }
 }
 
 /// Nobody vanishes: every accepted recipient is open or has ended in exactly one way.
-pub(crate) fn counts_add_up(stats: &StatsResponse) -> Verdict {
+/// # Errors
+/// It does not hold.
+pub fn counts_add_up(stats: &StatsResponse) -> Verdict {
     let ended = stats.delivered + stats.failed + stats.removed;
     require(stats.accepted == stats.open + ended, || {
         format!(
@@ -24,7 +27,9 @@ pub(crate) fn counts_add_up(stats: &StatsResponse) -> Verdict {
 }
 
 /// The counts are those of the deliveries that are there.
-pub(crate) fn counts_are_true(stats: &StatsResponse, all: &[DeliveryStatus]) -> Verdict {
+/// # Errors
+/// It does not hold.
+pub fn counts_are_true(stats: &StatsResponse, all: &[DeliveryStatus]) -> Verdict {
     let count = |state: State| all.iter().filter(|status| status.state() == state).count() as u64;
     let messages: HashSet<&str> = all.iter().map(|status| status.queue_id.as_str()).collect();
     let open: usize = all.iter().map(|status| status.recipients.len()).sum();
@@ -36,7 +41,7 @@ pub(crate) fn counts_are_true(stats: &StatsResponse, all: &[DeliveryStatus]) -> 
         stats.open,
     );
     let found = (
-        count(State::Waiting),
+        count(State::Waiting) + count(State::Suspended),
         count(State::Leased),
         count(State::Held),
         messages.len() as u64,
@@ -48,7 +53,9 @@ pub(crate) fn counts_are_true(stats: &StatsResponse, all: &[DeliveryStatus]) -> 
 }
 
 /// No destination has more slots in use than it has.
-pub(crate) fn slots_are_kept(stats: &StatsResponse) -> Verdict {
+/// # Errors
+/// It does not hold.
+pub fn slots_are_kept(stats: &StatsResponse) -> Verdict {
     stats.destinations.iter().try_for_each(|destination| {
         require(destination.slots_in_use <= destination.slots, || {
             format!("{destination:?} has too many slots in use")
@@ -58,7 +65,9 @@ pub(crate) fn slots_are_kept(stats: &StatsResponse) -> Verdict {
 
 /// Every delivery is there once, in the order of ids, with somebody left to deliver to; a leased one
 /// names its holder.
-pub(crate) fn deliveries_are_sound(all: &[DeliveryStatus]) -> Verdict {
+/// # Errors
+/// It does not hold.
+pub fn deliveries_are_sound(all: &[DeliveryStatus]) -> Verdict {
     let mut last = None;
     for status in all {
         let id: postrider_protocol::DeliveryId = status
@@ -81,12 +90,16 @@ pub(crate) fn deliveries_are_sound(all: &[DeliveryStatus]) -> Verdict {
 }
 
 /// Tokens only grow.
-pub(crate) fn token_is_new(last: u64, token: u64) -> Verdict {
+/// # Errors
+/// It does not hold.
+pub fn token_is_new(last: u64, token: u64) -> Verdict {
     require(token > last, || format!("token {token} after {last}"))
 }
 
 /// At most one live lease a worker and destination.
-pub(crate) fn one_lease_each<'a>(leases: impl Iterator<Item = (&'a str, &'a str)>) -> Verdict {
+/// # Errors
+/// It does not hold.
+pub fn one_lease_each<'a>(leases: impl Iterator<Item = (&'a str, &'a str)>) -> Verdict {
     let mut seen = HashSet::new();
     for lease in leases {
         require(seen.insert(lease), || format!("{lease:?} has two leases"))?;
@@ -95,7 +108,9 @@ pub(crate) fn one_lease_each<'a>(leases: impl Iterator<Item = (&'a str, &'a str)
 }
 
 /// No DSN is announced twice, and time does not run backwards.
-pub(crate) fn journey_is_sound(journey: &Journey) -> Verdict {
+/// # Errors
+/// It does not hold.
+pub fn journey_is_sound(journey: &Journey) -> Verdict {
     let mut dsn = BTreeMap::new();
     let mut last = 0;
     for event in &journey.events {
