@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use crate::support::act;
 use postrider_protocol::queue_v1::leased_delivery::Disposition;
 use postrider_protocol::queue_v1::{Filter, OutcomeKind, journey_event};
 use postrider_queue::store::embedded::EmbeddedStore;
-use postrider_queue::store::{Act, By, Completed, Enqueued, Store, Wake};
+use postrider_queue::store::{Act, By, Completed, Enqueued, Find, Store, Wake};
 
 use crate::kit::{
     Kit, LEASE, LIFETIME, accept, assert_adds_up, complete, id, inline, lease, message, outcome,
@@ -42,7 +43,10 @@ async fn a_message_goes_through() {
         journey.events[1].what,
         Some(journey_event::What::Attempt(_))
     ));
-    let found = store.find(&new.message_id, 5).await.unwrap();
+    let found = store
+        .find(&Find::MessageId(new.message_id.clone()), 5)
+        .await
+        .unwrap();
     assert_eq!(found, [id(&new)]);
 }
 
@@ -125,7 +129,7 @@ async fn a_stale_lease_changes_nothing() {
     let first = pull_all(&store, "slow").await;
     kit.clock.advance(LEASE);
     assert_eq!(
-        store.renew(vec![first[0].token]).await.unwrap(),
+        store.renew(vec![first[0].token]).await.unwrap().stale,
         [first[0].token]
     );
     assert!(store.pull(first[0].token, 1).await.unwrap().is_none());
@@ -229,17 +233,25 @@ async fn operators_act() {
         queue_ids: vec![message.queue_id.clone()],
         ..Filter::default()
     };
-    let acted = store.act(Act::Hold, &only(&held), &by, true).await.unwrap();
+    let acted = act(
+        &store,
+        Act::Hold { until_us: None },
+        &only(&held),
+        &by,
+        true,
+    )
+    .await;
     assert_eq!((acted.matched, acted.changed), (1, 0), "only a preview");
-    let acted = store
-        .act(Act::Hold, &only(&held), &by, false)
-        .await
-        .unwrap();
+    let acted = act(
+        &store,
+        Act::Hold { until_us: None },
+        &only(&held),
+        &by,
+        false,
+    )
+    .await;
     assert_eq!((acted.changed, acted.sample), (1, vec![id(&held)]));
-    let acted = store
-        .act(Act::Remove, &only(&gone), &by, false)
-        .await
-        .unwrap();
+    let acted = act(&store, Act::Remove, &only(&gone), &by, false).await;
     assert_eq!(acted.changed, 1);
     assert!(pull_all(&store, "w").await.is_empty());
     let stats = store.stats().await.unwrap();
@@ -257,10 +269,7 @@ async fn operators_act() {
         .unwrap();
     assert_eq!(shown.len(), 1);
     assert_eq!(shown[0].recipients, ["alice@a.test"]);
-    store
-        .act(Act::Bounce, &Filter::default(), &by, false)
-        .await
-        .unwrap();
+    act(&store, Act::Bounce, &Filter::default(), &by, false).await;
     let bounced = pull_all(&store, "w").await;
     assert_eq!(bounced[0].disposition(), Disposition::Bounce);
     let journey = store.journey(id(&held)).await.unwrap().unwrap();

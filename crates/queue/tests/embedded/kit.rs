@@ -10,6 +10,7 @@ use postrider_protocol::queue_v1::{
     Attempt, Body, Envelope, LeasedDelivery, NewMessage, OutcomeKind, Recipient, RecipientOutcome,
     body,
 };
+use postrider_queue::policy::{Policies, Policy};
 use postrider_queue::store::clock::ManualClock;
 use postrider_queue::store::embedded::{EmbeddedSettings, EmbeddedStore, Faults, NoFaults};
 use postrider_queue::store::{
@@ -24,6 +25,7 @@ pub(crate) struct Kit {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) segment_size: u64,
     pub(crate) slots: u32,
+    pub(crate) policies: Policies,
 }
 
 impl Kit {
@@ -33,6 +35,13 @@ impl Kit {
             clock: Arc::new(ManualClock::at(1_800_000_000_000_000)),
             segment_size: 4 << 20,
             slots: 4,
+            policies: Policies {
+                default: Policy {
+                    lifetime: LIFETIME,
+                    ..Policy::default()
+                },
+                ..Policies::default()
+            },
         }
     }
 
@@ -64,7 +73,7 @@ impl Kit {
             StoreSettings {
                 lease: LEASE,
                 slots_per_destination: self.slots,
-                lifetime: LIFETIME,
+                policies: Arc::new(self.policies.clone()),
                 journey_retention: Duration::from_secs(24 * 3600),
                 instance: "queue@test".to_owned(),
             },
@@ -170,6 +179,8 @@ pub(crate) fn outcome(delivery: &LeasedDelivery, kind: OutcomeKind) -> Completio
         },
         retry_after: Duration::from_secs(300),
         dsn: Vec::new(),
+        delay_warned: false,
+        worker: "delivery@test".to_owned(),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::act;
 use postrider_protocol::queue_v1::delivery_status::State;
 use postrider_protocol::queue_v1::{Filter, OutcomeKind};
 use postrider_queue::store::embedded::NoFaults;
-use postrider_queue::store::{Act, By, Store};
+use postrider_queue::store::{Act, By, Find, PartialReturn, Store};
 
 use crate::kit::{
     Kit, accept, assert_adds_up, complete, id, inline, message, outcome, pull_all, simple,
@@ -29,10 +30,14 @@ async fn everything_is_there_after_a_crash() {
         queue_ids: vec![held.queue_id.clone()],
         ..Filter::default()
     };
-    store
-        .act(Act::Hold, &hold, &By::default(), false)
-        .await
-        .unwrap();
+    act(
+        &store,
+        Act::Hold { until_us: None },
+        &hold,
+        &By::default(),
+        false,
+    )
+    .await;
     let pulled = pull_all(&store, "w").await;
     for delivery in &pulled {
         if delivery.queue_id == done.queue_id {
@@ -64,7 +69,13 @@ async fn everything_is_there_after_a_crash() {
     kit.clock.advance(Duration::from_secs(300));
     assert_eq!(pull_all(&store, "w").await[0].destination, "smtp:a.test");
     assert!(store.journey(id(&done)).await.unwrap().unwrap().ended);
-    assert_eq!(store.find(&two.message_id, 3).await.unwrap(), [id(&two)]);
+    assert_eq!(
+        store
+            .find(&Find::MessageId(two.message_id.clone()), 3)
+            .await
+            .unwrap(),
+        [id(&two)]
+    );
 }
 
 #[tokio::test]
@@ -172,6 +183,45 @@ async fn a_flipped_bit_is_found_wherever_it_is() {
             assert_eq!(shown.len(), 1, "flipped at {at}, in the content");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_given_back_of_a_lease_was_not_attempted() {
+    let kit = Kit::new();
+    let store = kit.open().await;
+    let (begun, waits) = (simple(b"begun"), simple(b"waits"));
+    accept(&store, &begun).await;
+    accept(&store, &waits).await;
+    // As the dispatcher names those who hold leases.
+    let pulled = pull_all(&store, "w#0123456789abcdef").await;
+    let of = |message| {
+        let all = pulled.iter();
+        let mut its = all.filter(|delivery| delivery.queue_id == id(message).to_string());
+        its.next().unwrap()
+    };
+    let part = PartialReturn {
+        token: pulled[0].token,
+        deliveries: vec![of(&waits).delivery_id.parse().unwrap()],
+        slots: 1,
+    };
+    store.give_back_part(vec![part]).await.unwrap();
+    // What was written before is durable with this.
+    accept(&store, &simple(b"later")).await;
+    drop(store);
+    let store = kit.open().await;
+    assert_adds_up(&store).await;
+    assert_eq!(store.stats().await.unwrap().unknown_outcomes, 1);
+    let again = pull_all(&store, "v").await;
+    let attempt = |message| {
+        let all = again.iter();
+        let mut its = all.filter(|delivery| delivery.queue_id == id(message).to_string());
+        its.next().unwrap().attempt
+    };
+    assert_eq!((attempt(&begun), attempt(&waits)), (2, 1));
+    let journey = store.journey(id(&begun)).await.unwrap();
+    let told = format!("{journey:?}");
+    let text = "\"outcome unknown after a crash; w had it\"";
+    assert!(told.contains(text), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

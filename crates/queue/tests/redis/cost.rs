@@ -2,43 +2,78 @@
 //! `cargo test -p postrider-queue --test redis -- --nocapture cost`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use postrider_protocol::QueueId;
 use postrider_protocol::queue_v1::OutcomeKind;
 use postrider_queue::store::redis::RedisStore;
-use postrider_queue::store::{Completed, Store as _};
+use postrider_queue::store::{Completed, Store as _, StoreSettings};
 
 use crate::support::redis_server::RedisServer;
 use crate::support::{completion, message, outcome, settings, worker};
 
 /// Messages in all.
 const MESSAGES: u64 = 4096;
-
-/// CPU time of the server so far, in microseconds, and calls of scripts.
-fn spent(server: &RedisServer) -> (f64, u64) {
-    let info = |section: &str| -> String {
-        let answer = server.command(&["INFO", section]).unwrap();
-        redis::from_redis_value(answer).unwrap()
-    };
-    let number = |text: &str, name: &str, until: char| -> f64 {
-        let value = text.lines().find_map(|line| line.strip_prefix(name));
-        let value = value.map_or("0", |value| value.split(until).next().unwrap_or("0"));
-        value.trim().parse().unwrap()
-    };
-    let cpu = info("cpu");
-    let seconds = number(&cpu, "used_cpu_user:", ' ') + number(&cpu, "used_cpu_sys:", ' ');
-    let calls = number(&info("commandstats"), "cmdstat_evalsha:calls=", ',');
-    (seconds * 1e6, calls as u64)
+/// Bytes of a body where memory is measured: little, since allocators round large ones up by more
+/// than all the rest takes.
+const BODY: usize = 256;
+/// Messages that wait, to see what memory each takes; a hundred thousand if so asked.
+fn waiting() -> u64 {
+    let wanted = std::env::var("POSTRIDER_COST_WAITING");
+    wanted
+        .ok()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(20_000)
 }
 
-/// Enqueues from so many tasks; a message of 4 KiB each.
-async fn enqueue(store: &Arc<RedisStore>, tasks: u64, messages: u64) {
+/// What a server has spent so far.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    /// CPU time in microseconds.
+    cpu: f64,
+    /// Calls of scripts.
+    scripts: f64,
+    /// Commands, also those that scripts call.
+    commands: f64,
+    /// System calls that write: each sync of the log follows one, and so does each answer.
+    writes: f64,
+}
+
+fn info(server: &RedisServer, section: &str) -> String {
+    let answer = server.command(&["INFO", section]).unwrap();
+    redis::from_redis_value(answer).unwrap()
+}
+
+fn number(text: &str, name: &str) -> f64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    let digits = |text: &str| text.split([' ', ',']).next().unwrap_or_default().to_owned();
+    value.map_or(0.0, |value| digits(value).trim().parse().unwrap())
+}
+
+fn spent(server: &RedisServer) -> Spent {
+    let cpu = info(server, "cpu");
+    let commands = info(server, "commandstats");
+    let io = std::fs::read_to_string(format!("/proc/{}/io", server.pid())).unwrap();
+    Spent {
+        cpu: 1e6 * (number(&cpu, "used_cpu_user:") + number(&cpu, "used_cpu_sys:")),
+        scripts: number(&commands, "cmdstat_evalsha:calls="),
+        commands: commands
+            .lines()
+            .filter_map(|line| line.split_once(":"))
+            .map(|(_, calls)| number(calls, "calls="))
+            .sum(),
+        writes: number(&io, "syscw: "),
+    }
+}
+
+/// Enqueues from so many tasks; bodies of so many bytes.
+async fn enqueue(store: &Arc<RedisStore>, tasks: u64, messages: u64, size: usize) {
     let senders = (0..tasks).map(|_| {
         let store = store.clone();
         tokio::spawn(async move {
             for n in 0..messages / tasks {
                 let to = format!("smtp:d{}.test", n % 10);
-                let new = message(QueueId::new(), 4096, &[("a@x.test", to.as_str())]);
+                let new = message(QueueId::new(), size, &[("a@x.test", to.as_str())]);
                 assert!(store.enqueue(vec![new]).await[0].is_ok());
             }
         })
@@ -76,37 +111,73 @@ async fn deliver(store: &Arc<RedisStore>) -> u64 {
     delivered
 }
 
+/// A server whose log is not rewritten in the middle.
+async fn start() -> (RedisServer, Arc<RedisStore>) {
+    let server = RedisServer::with(&[
+        ("appendonly", "yes"),
+        ("appendfsync", "always"),
+        ("auto-aof-rewrite-min-size", "2gb"),
+    ]);
+    let settings = StoreSettings {
+        lease: Duration::from_secs(300),
+        ..settings()
+    };
+    let store = RedisStore::open(&server.config(), settings).await.unwrap();
+    (server, store)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_share_a_commit_and_one_waits_for_nobody() {
-    let server = RedisServer::start();
-    let store = RedisStore::open(&server.config(), settings())
-        .await
-        .unwrap();
-    // Alone, each message has its own commit.
-    enqueue(&store, 1, 64).await;
+    let (server, store) = start().await;
+    // Alone, each message has its own commit and its own sync: one write to the log, one answer, and what
+    // whoever listens is told.
+    let start = spent(&server);
+    enqueue(&store, 1, 64, 4096).await;
+    let alone = spent(&server);
     assert_eq!(store.stats().await.unwrap().commits, 64);
+    let writes = alone.writes - start.writes;
+    assert!((128.0..=64.0 * 3.0 + 16.0).contains(&writes), "{writes}");
     assert_eq!(deliver(&store).await, 64);
 
     let before = store.stats().await.unwrap().commits;
     let start = spent(&server);
-    enqueue(&store, 64, MESSAGES).await;
+    enqueue(&store, 64, MESSAGES, 4096).await;
     let enqueued = spent(&server);
     let commits = store.stats().await.unwrap().commits - before;
+    let each = |number: f64| number / MESSAGES as f64;
+    // Each commit has been answered, so at most the other writes were to the log.
+    let syncs = enqueued.writes - start.writes - commits as f64;
     assert!(
-        commits <= MESSAGES / 8,
-        "{commits} commits for {MESSAGES} messages"
+        each(syncs) <= 1.0 / 8.0 && each(commits as f64) <= 1.0 / 8.0,
+        "{commits} commits, at most {syncs} syncs for {MESSAGES} messages"
     );
 
     assert_eq!(deliver(&store).await, MESSAGES);
     let end = spent(&server);
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.open, stats.delivered), (0, MESSAGES + 64));
-    let each = |from: (f64, u64), to: (f64, u64)| (to.0 - from.0) / MESSAGES as f64;
     println!(
-        "Redis, 4 KiB messages: {:.1} µs CPU to enqueue ({commits} commits), {:.1} µs to pull and \
-         complete ({} calls)",
-        each(start, enqueued),
-        each(enqueued, end),
-        end.1 - enqueued.1,
+        "Redis, 4 KiB messages: {:.1} µs CPU to enqueue ({commits} commits, {:.1} commands each), \
+         {:.1} µs to pull and complete ({} calls, {:.1} commands each)",
+        each(enqueued.cpu - start.cpu),
+        each(enqueued.commands - start.commands),
+        each(end.cpu - enqueued.cpu),
+        end.scripts - enqueued.scripts,
+        each(end.commands - enqueued.commands),
     );
+    // Of content, journey, names to find it by and state, from beginning to end.
+    let commands = each(end.commands - start.commands);
+    assert!(commands < 16.0, "{commands} commands for each message");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_takes_little_memory() {
+    let (server, store) = start().await;
+    let memory = || number(&info(&server, "memory"), "used_memory:");
+    enqueue(&store, 1, 64, BODY).await;
+    let before = memory();
+    enqueue(&store, 64, waiting(), BODY).await;
+    let each = (memory() - before) / (waiting() / 64 * 64) as f64 - BODY as f64;
+    println!("Redis: {each:.0} bytes for each waiting delivery, beside its body");
+    assert!(each <= 1536.0, "{each} bytes");
 }

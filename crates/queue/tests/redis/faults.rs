@@ -1,13 +1,13 @@
 //! What Redis can do to a store.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use postrider_protocol::QueueId;
-use postrider_protocol::queue_v1::{Filter, OutcomeKind};
+use postrider_protocol::queue_v1::OutcomeKind;
 use postrider_queue::store::redis::RedisStore;
-use postrider_queue::store::{Completed, Enqueued, Store as _, StoreError};
+use postrider_queue::store::{Completed, Store as _, StoreError};
 
+use crate::load::Load;
 use crate::support::redis_server::RedisServer;
 use crate::support::{completion, message, outcome, settings, worker};
 
@@ -45,7 +45,7 @@ async fn a_full_server_takes_no_mail_but_drains() {
     );
     let token = store.lease(worker("w", 1), 1).await.unwrap()[0].token;
     assert_eq!(
-        store.renew(vec![token, token + 1]).await.unwrap(),
+        store.renew(vec![token, token + 1]).await.unwrap().stale,
         [token + 1]
     );
     let pulled = store.pull(token, 10).await.unwrap().unwrap();
@@ -148,129 +148,15 @@ async fn kill_9_under_load_loses_nothing_acknowledged() {
     let store = RedisStore::open(&server.config(), settings())
         .await
         .unwrap();
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let going = |stop: &Arc<std::sync::atomic::AtomicBool>| {
-        !stop.load(std::sync::atomic::Ordering::Relaxed)
-    };
-
-    let senders: Vec<_> = (0..8)
-        .map(|_| {
-            let (store, stop) = (store.clone(), stop.clone());
-            tokio::spawn(async move {
-                let mut acknowledged = Vec::new();
-                while going(&stop) {
-                    let id = QueueId::new();
-                    if store.enqueue(vec![to_x(id, 500)]).await[0].is_ok() {
-                        acknowledged.push(id);
-                    }
-                }
-                acknowledged
-            })
-        })
-        .collect();
-    let receiver = {
-        let (store, stop) = (store.clone(), stop.clone());
-        tokio::spawn(async move {
-            let mut done = Vec::new();
-            let mut token = None;
-            while going(&stop) {
-                let Some(lease) = token else {
-                    token = match store.lease(worker("w", 4), 1).await {
-                        Ok(grants) => grants.first().map(|grant| grant.token),
-                        Err(_) => None,
-                    };
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                    continue;
-                };
-                let pulled = match store.pull(lease, 10).await {
-                    Ok(Some(pulled)) => pulled,
-                    Ok(None) => {
-                        token = None;
-                        continue;
-                    }
-                    Err(_) => continue,
-                };
-                for delivery in pulled {
-                    let id = delivery.delivery_id.parse().unwrap();
-                    let report = completion(
-                        id,
-                        lease,
-                        delivery.attempt,
-                        vec![outcome("a@x.test", OutcomeKind::Delivered)],
-                    );
-                    // As a worker does: until it is known to be done.
-                    while going(&stop) {
-                        match store.complete(vec![report.clone()]).await.remove(0) {
-                            Ok(Completed::Done) => {
-                                done.push(id.queue_id);
-                                break;
-                            }
-                            Ok(Completed::Stale) => panic!("a live lease's report was refused"),
-                            Err(_) => {}
-                        }
-                    }
-                }
-            }
-            done
-        })
-    };
+    let load = Load::start(&store, 8, &["smtp:x.test".to_owned()]);
     for round in 0..6_u64 {
         tokio::time::sleep(Duration::from_millis(150 + 37 * round)).await;
+        tokio::task::block_in_place(|| load.flows(10));
         server.kill();
         tokio::time::sleep(Duration::from_millis(20)).await;
         tokio::task::block_in_place(|| server.run());
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    let mut acknowledged = Vec::new();
-    for sender in senders {
-        acknowledged.extend(sender.await.unwrap());
-    }
-    let done = receiver.await.unwrap();
-    let unique: std::collections::HashSet<_> = done.iter().collect();
-    assert_eq!(unique.len(), done.len(), "delivered twice");
-
-    // Every acknowledged message is queued or delivered, and none is both.
-    let mut queued = std::collections::HashSet::new();
-    let mut after = None;
-    loop {
-        let page = store.list(&Filter::default(), after, 1000).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = Some(last.delivery_id.parse().unwrap());
-        for status in page {
-            assert!(queued.insert(status.queue_id.parse::<QueueId>().unwrap()));
-        }
-    }
-    for id in &acknowledged {
-        assert_ne!(
-            queued.contains(id),
-            unique.contains(id),
-            "{id} was lost or is still there"
-        );
-    }
-    let stats = store.stats().await.unwrap();
-    assert_eq!(stats.accepted, stats.open + stats.delivered);
-    assert_eq!(stats.delivered as usize, done.len());
-    assert_eq!(stats.open as usize, queued.len());
-    assert!(
-        acknowledged.len() > 100 && done.len() > 50,
-        "{} {}",
-        acknowledged.len(),
-        done.len()
-    );
-    // A repeated enqueue of any of them adds nothing.
-    let again = store
-        .enqueue(
-            acknowledged
-                .iter()
-                .take(100)
-                .map(|id| to_x(*id, 500))
-                .collect(),
-        )
-        .await;
-    assert!(
-        again
-            .iter()
-            .all(|result| matches!(result, Ok(Enqueued::AlreadyAccepted)))
-    );
+    tokio::task::block_in_place(|| load.flows(10));
+    let outcome = load.finish().await;
+    assert_eq!(outcome.stale, 0, "a live lease's report was refused");
 }

@@ -6,25 +6,10 @@ use postrider_protocol::QueueId;
 use postrider_protocol::queue_v1::OutcomeKind;
 use postrider_queue::store::redis::RedisStore;
 use postrider_queue::store::{Completed, Store as _, Wake};
-use tokio::sync::broadcast::Receiver;
 
 use crate::support::redis_server::RedisServer;
 use crate::support::{completion, message, outcome, settings, worker};
-
-/// Waits for a wake that satisfies `wanted`, and returns how long it took.
-async fn wake(wakes: &mut Receiver<Wake>, wanted: impl Fn(&Wake) -> bool) -> Duration {
-    let started = Instant::now();
-    loop {
-        let next = tokio::time::timeout(Duration::from_secs(5), wakes.recv()).await;
-        if wanted(&next.expect("no wake came").unwrap()) {
-            return started.elapsed();
-        }
-    }
-}
-
-fn is_for(wake: &Wake, destination: &str) -> bool {
-    matches!(wake, Wake::Destination(to) if to.as_str() == destination)
-}
+use crate::wakes::{is_for, wake};
 
 #[tokio::test]
 async fn instances_share_slots_and_wake_each_other() {

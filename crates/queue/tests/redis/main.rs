@@ -5,7 +5,18 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod away;
+mod cluster;
 mod cost;
+mod cuts;
 mod durability;
+mod fairness;
 mod faults;
 mod instances;
+mod load;
+mod moves;
+mod outbox;
+mod proxy;
+mod sentinel;
+mod tls;
+mod wakes;

@@ -3,8 +3,10 @@
 use futures_util::StreamExt as _;
 use postrider_protocol::Code;
 use postrider_protocol::api::QueueAdmin;
+use postrider_protocol::queue_v1::queue_frame::Frame;
 use postrider_protocol::queue_v1::{
-    ActRequest, Filter, ListRequest, OutcomeKind, act_request, enqueue_result, journey_event,
+    ActRequest, Filter, FindRequest, ListRequest, OutcomeKind, act_request, enqueue_result,
+    journey_event,
 };
 
 use crate::kit::{World, config, message};
@@ -120,4 +122,47 @@ async fn nonsense_is_refused() {
         world.enqueue(invalid).await.status(),
         enqueue_result::Status::Invalid
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_found_by_sender_and_recipient() {
+    let world = World::new(config()).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(world.accept("smtp:a.test").await.to_string());
+    }
+    let mut worker = world.worker("w", 10).await;
+    let mut done = 0;
+    while done < 2 {
+        for delivery in worker.deliveries().await {
+            if delivery.queue_id != ids[2] {
+                worker.complete(&delivery, OutcomeKind::Delivered);
+                done += 1;
+            }
+        }
+    }
+    while !matches!(worker.next().await, Some(Frame::Acks(_))) {}
+    ids.reverse();
+    let found = async |sender: &str, recipient: &str, limit: u32| {
+        let request = FindRequest {
+            sender: sender.to_owned(),
+            recipient: recipient.to_owned(),
+            limit,
+        };
+        world
+            .service
+            .find(request)
+            .await
+            .map(|found| found.queue_ids)
+    };
+    // Queued and ended ones, the newest first.
+    assert_eq!(found("Bob@sender.test", "", 0).await.unwrap(), ids);
+    assert_eq!(found("", "alice@A.test", 0).await.unwrap(), ids);
+    assert_eq!(found("", "alice@a.test", 1).await.unwrap(), ids[..1]);
+    assert!(found("carol@a.test", "", 0).await.unwrap().is_empty());
+    assert!(found("<>", "", 0).await.unwrap().is_empty());
+    for (sender, recipient) in [("", ""), ("a@a.test", "b@b.test")] {
+        let refused = found(sender, recipient, 0).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
 }

@@ -14,8 +14,8 @@ use postrider_protocol::api::{self, Queue};
 use postrider_protocol::queue_v1::queue_frame::Frame;
 use postrider_protocol::queue_v1::{
     Attempt, Body, Completion, CompletionBatch, Drain, EnqueueResult, Envelope, Heartbeat, Hello,
-    LeaseList, LeasedDelivery, NewMessage, OutcomeKind, QueueFrame, Recipient, RecipientOutcome,
-    WorkerFrame, body, enqueue_result, worker_frame,
+    LeaseList, LeasedDelivery, NewMessage, OutcomeKind, PartialReturn, PartialReturnBatch,
+    QueueFrame, Recipient, RecipientOutcome, WorkerFrame, body, enqueue_result, worker_frame,
 };
 use postrider_queue::{QueueConfig, QueueService};
 use tokio::sync::mpsc;
@@ -56,6 +56,10 @@ impl World {
             "{result:?}"
         );
         id
+    }
+
+    pub(crate) async fn accept_at(&self, destination: String) -> QueueId {
+        self.accept(&destination).await
     }
 
     pub(crate) async fn worker(&self, name: &str, slots: u32) -> Worker {
@@ -140,7 +144,7 @@ impl Worker {
         let to_queue = worker.to_queue.clone();
         let heart = tokio::spawn(async move {
             let beat = WorkerFrame {
-                frame: Some(worker_frame::Frame::Heartbeat(Heartbeat {})),
+                frame: Some(worker_frame::Frame::Heartbeat(Heartbeat::default())),
             };
             while to_queue.send(beat.clone()).is_ok() {
                 tokio::time::sleep(Duration::from_millis(300)).await;
@@ -165,6 +169,23 @@ impl Worker {
         }));
     }
 
+    /// Gives deliveries back that were not begun, and all but so many slots (0: says nothing of them).
+    pub(crate) fn give_back_part(&mut self, token: u64, deliveries: &[LeasedDelivery], slots: u32) {
+        if let Some((_, held)) = self.grants.get_mut(&token)
+            && slots > 0
+        {
+            *held = slots;
+        }
+        let ids = deliveries.iter().map(|delivery| &delivery.delivery_id);
+        self.say(worker_frame::Frame::PartialReturns(PartialReturnBatch {
+            returns: vec![PartialReturn {
+                token,
+                delivery_ids: ids.cloned().collect(),
+                slots,
+            }],
+        }));
+    }
+
     pub(crate) fn complete(&self, delivery: &LeasedDelivery, kind: OutcomeKind) {
         self.say(worker_frame::Frame::Completions(CompletionBatch {
             completions: vec![completion(delivery, kind)],
@@ -173,12 +194,19 @@ impl Worker {
 
     /// The next frame, or `None` at the end.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
-        let frame = tokio::time::timeout(Duration::from_secs(10), self.from_queue.next())
-            .await
-            .expect("the queue should have said something")?
-            .unwrap()
-            .frame
-            .unwrap();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+        let frame = loop {
+            let frame = tokio::time::timeout_at(deadline, self.from_queue.next())
+                .await
+                .expect("the queue should have said something")?
+                .unwrap()
+                .frame
+                .unwrap();
+            // An answer to a heartbeat is no event.
+            if !matches!(frame, Frame::Heartbeat(_)) {
+                break frame;
+            }
+        };
         if let Frame::Grant(grant) = &frame {
             self.grants
                 .insert(grant.token, (grant.destination.clone(), grant.slots));
@@ -187,6 +215,26 @@ impl Worker {
             self.grants.retain(|token, _| !list.tokens.contains(token));
         }
         Some(frame)
+    }
+
+    /// Slots that it was granted of a destination.
+    pub(crate) fn slots_of(&self, destination: &str) -> u32 {
+        let of = |(to, slots): &(String, u32)| (to == destination).then_some(*slots);
+        self.grants.values().filter_map(of).sum()
+    }
+
+    /// Reads on until nothing comes for a while; what deliveries came.
+    pub(crate) async fn everything(&mut self) -> Vec<LeasedDelivery> {
+        let mut all = Vec::new();
+        let pause = Duration::from_millis(150);
+        while let Ok(frame) = tokio::time::timeout(pause, self.next()).await {
+            match frame {
+                Some(Frame::Deliveries(batch)) => all.extend(batch.deliveries),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        all
     }
 
     /// The next deliveries; grants and acks before them are taken note of.
@@ -200,9 +248,16 @@ impl Worker {
         }
     }
 
-    /// Whether nothing comes for a while.
+    /// Whether nothing comes for a while, but answers to heartbeats.
     pub(crate) async fn hears_nothing(&mut self) -> bool {
-        tokio::time::timeout(Duration::from_millis(150), self.from_queue.next())
+        let hears = async {
+            while let Some(Ok(frame)) = self.from_queue.next().await {
+                if !matches!(frame.frame, Some(Frame::Heartbeat(_))) {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_millis(150), hears)
             .await
             .is_err()
     }
@@ -223,5 +278,6 @@ pub(crate) fn completion(delivery: &LeasedDelivery, kind: OutcomeKind) -> Comple
             ..Attempt::default()
         }),
         dsn: Vec::new(),
+        ..Completion::default()
     }
 }

@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 use postrider_config::values::Period;
 use postrider_protocol::api::QueueAdmin;
 use postrider_protocol::queue_v1::queue_frame::Frame;
-use postrider_protocol::queue_v1::{OutcomeKind, completion_ack};
+use postrider_protocol::queue_v1::{
+    Heartbeat, LeaseList, OutcomeKind, completion_ack, worker_frame,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::kit::Worker;
 use crate::kit::{World, config, open};
+use crate::slow::SlowStore;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_pushed_and_its_outcome_confirmed() {
@@ -43,6 +46,45 @@ async fn an_idle_system_pushes_at_once() {
     waits.sort();
     // Far above what it takes, far below what any polling would.
     assert!(waits[25] < Duration::from_millis(5), "{waits:?}");
+}
+
+/// The worker takes a lease to last from a heartbeat that was answered while the grant was under way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_comes_late_is_renewed_before_the_worker_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config();
+    let store = SlowStore::open(dir.path(), &config).await;
+    let service = store.service(dir.path(), &config, "q");
+    let world = World { dir, service };
+    let mut worker = world.worker("w", 10).await;
+    store.next_grants_come_late(Duration::from_millis(1_500));
+    world.accept("smtp:a.test").await;
+    let deliveries = worker.deliveries().await;
+    worker.stop_heart();
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    worker.complete(&deliveries[0], OutcomeKind::Delivered);
+    let Some(Frame::Acks(acks)) = worker.next().await else {
+        panic!("no ack");
+    };
+    assert_eq!(acks.acks[0].status(), completion_ack::Status::Done);
+}
+
+/// Every answer is late, and mail goes out nevertheless.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_slow_all_the_time_is_no_standstill() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config();
+    let store = SlowStore::open(dir.path(), &config).await;
+    let service = store.service(dir.path(), &config, "q");
+    let world = World { dir, service };
+    let mut worker = world.worker("w", 10).await;
+    store.renewals_take(Duration::from_millis(300));
+    for destination in ["smtp:a.test", "smtp:b.test", "smtp:c.test"] {
+        store.next_grants_come_late(Duration::from_millis(300));
+        world.accept(destination).await;
+        let deliveries = worker.deliveries().await;
+        worker.complete(&deliveries[0], OutcomeKind::Delivered);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -157,13 +199,19 @@ async fn a_dead_workers_deliveries_go_elsewhere() {
     let mut other = world.worker("other", 10).await;
     let died = Instant::now();
     let again = other.deliveries().await;
+    // One lease time, and far from two.
     assert!(
-        died.elapsed() < Duration::from_secs(4),
+        died.elapsed() < Duration::from_secs(3),
         "{:?}",
         died.elapsed()
     );
     assert_eq!(again[0].delivery_id, lost[0].delivery_id);
     assert_eq!(again[0].attempt, 2);
+    // People know workers, and not what tells their conversations apart.
+    let journeys = world.service.journey(lost[0].queue_id.clone()).await;
+    let told = format!("{journeys:?}");
+    let text = "\"lease of dead expired: outcome unknown\"";
+    assert!(told.contains(text), "{told}");
     // It wakes up and reports: too late.
     let late = Worker::hello(&world.service, "dead", 10).await;
     late.complete(&lost[0], OutcomeKind::Failed);
@@ -175,6 +223,132 @@ async fn a_dead_workers_deliveries_go_elsewhere() {
     let stats = world.service.stats().await.unwrap();
     assert_eq!((stats.delivered, stats.failed), (1, 0));
     assert_eq!(stats.unknown_outcomes, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_dies_after_its_last_words_is_not_mistaken_for_a_waiting_one() {
+    let world = World::new(config()).await;
+    let mut dead = world.worker("dead", 10).await;
+    world.accept("smtp:a.test").await;
+    dead.deliveries().await;
+    let mut other = world.worker("other", 5).await;
+    dead.stop_heart();
+    dead.say(worker_frame::Frame::Heartbeat(Heartbeat::default()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Its lease ends two seconds after the heartbeat, its conversation a little later.
+    dead.say(worker_frame::Frame::GiveBack(LeaseList { tokens: vec![0] }));
+    let died = Instant::now();
+    other.deliveries().await;
+    let waited = died.elapsed();
+    assert!(waited < Duration::from_millis(2800), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quiet_worker_gets_nothing_new() {
+    let world = World::new(config()).await;
+    let mut quiet = world.worker("quiet", 1000).await;
+    let mut other = world.worker("other", 10).await;
+    // While it lives it has the most free slots.
+    world.accept("smtp:a.test").await;
+    quiet.deliveries().await;
+    quiet.stop_heart();
+    tokio::time::sleep(Duration::from_millis(1700)).await;
+    world.accept("smtp:b.test").await;
+    let accepted = Instant::now();
+    assert_eq!(other.deliveries().await[0].destination, "smtp:b.test");
+    let waited = accepted.elapsed();
+    assert!(waited < Duration::from_millis(250), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_worker_cannot_take_goes_to_others_at_once() {
+    let world = World::new(config()).await;
+    let mut workers = [world.worker("a", 5).await, world.worker("b", 5).await];
+    let together = (0..10).map(|n| world.accept_at(format!("smtp:d{n}.test")));
+    futures_util::future::join_all(together).await;
+    // Nothing is completed, so that no slot gets free.
+    let mut seen = HashSet::new();
+    for worker in &mut workers {
+        for _ in 0..5 {
+            seen.extend(worker.deliveries().await.into_iter().map(|d| d.destination));
+        }
+    }
+    assert_eq!(seen.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_workers_together_never_hold_nine_slots() {
+    let mut config = config();
+    config.slots_per_destination = 8;
+    let world = World::new(config).await;
+    for _ in 0..150 {
+        world.accept("smtp:big.test").await;
+    }
+    let mut workers = Vec::new();
+    for n in 0..10 {
+        workers.push(world.worker(&format!("w{n}"), 5).await);
+    }
+    let (mut done, mut most) = (0, 0);
+    while done < 150 {
+        for (n, worker) in workers.iter_mut().enumerate() {
+            let wait = Duration::from_millis(5);
+            let Ok(frame) = tokio::time::timeout(wait, worker.next()).await else {
+                continue;
+            };
+            if let Some(Frame::Deliveries(batch)) = frame {
+                for delivery in batch.deliveries {
+                    worker.complete(&delivery, OutcomeKind::Delivered);
+                    done += 1;
+                }
+            }
+            // Some come and go.
+            if n % 3 == 0 {
+                for token in worker.grants.keys().copied().collect::<Vec<_>>() {
+                    worker.give_back(token);
+                }
+            }
+        }
+        let slots: u32 = workers
+            .iter()
+            .flat_map(|worker| worker.grants.values())
+            .map(|(_, slots)| slots)
+            .sum();
+        most = most.max(slots);
+        let stats = world.service.stats().await.unwrap();
+        for destination in stats.destinations {
+            assert!(destination.slots_in_use <= 8, "{destination:?}");
+        }
+    }
+    assert!(most <= 8, "{most} slots are granted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_destination_is_shared_and_a_small_one_is_not() {
+    let mut config = config();
+    config.slots_per_destination = 12;
+    let world = World::new(config).await;
+    let mut workers = [world.worker("a", 100).await, world.worker("b", 100).await];
+    // Nothing is completed: each four ask for a slot more.
+    for _ in 0..12 {
+        world.accept("smtp:small.test").await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    for _ in 0..60 {
+        world.accept("smtp:large.test").await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let mut holders = std::collections::HashMap::<String, usize>::new();
+    for worker in &mut workers {
+        while tokio::time::timeout(Duration::from_millis(100), worker.next())
+            .await
+            .is_ok()
+        {}
+        for (destination, _) in worker.grants.values() {
+            *holders.entry(destination.clone()).or_default() += 1;
+        }
+    }
+    assert_eq!(holders.get("smtp:small.test"), Some(&1));
+    assert_eq!(holders.get("smtp:large.test"), Some(&2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
