@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use postrider_protocol::net::BoxIo;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep, timeout};
@@ -36,8 +37,11 @@ pub(crate) struct Connection {
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-enum Stream {
+/// What it reads from and writes to.
+pub(crate) enum Stream {
     Plain(TcpStream),
+    /// Not a socket of the system.
+    Other(BoxIo),
     // Boxed: a TLS session is far larger than a socket, and most connections wait.
     Tls(Box<TlsStream<TcpStream>>),
     /// A failed handshake has used the socket up.
@@ -67,9 +71,9 @@ pub(crate) enum HandshakeError {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, stop: Stop) -> Self {
+    pub(crate) fn new(stream: Stream, stop: Stop) -> Self {
         Self {
-            stream: Stream::Plain(stream),
+            stream,
             // Set at each use.
             timer: Box::pin(sleep(Duration::ZERO)),
             stopping: Box::pin(stop.begun()),
@@ -186,6 +190,7 @@ impl Stream {
     ) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buffer),
             Self::Closed => Poll::Ready(Ok(())),
         }
@@ -203,6 +208,7 @@ impl Stream {
         while !octets.is_empty() {
             let written = match self {
                 Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),
+                Self::Other(stream) => Pin::new(stream).poll_write(cx, octets),
                 Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, octets),
                 Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             };
@@ -213,6 +219,7 @@ impl Stream {
         }
         match self {
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
             Self::Plain(_) | Self::Closed => Poll::Ready(Ok(())),
         }
     }
@@ -220,6 +227,7 @@ impl Stream {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }

@@ -16,28 +16,32 @@ use tracing::warn;
 
 use crate::policy::Existence;
 
-/// Whether a local recipient exists.
+/// Whether local recipients exist: an answer for each, in order, or none at all if the directory
+/// cannot say.
 pub(crate) async fn existence(
     directory: &Arc<dyn Directory>,
-    address: &str,
+    addresses: &[String],
     deadline: Duration,
-) -> Existence {
-    let lookup = directory.lookup(vec![address.to_owned()]);
+) -> Vec<Existence> {
+    let lookup = directory.lookup(addresses.to_vec());
     match timeout(deadline, lookup).await {
-        Ok(Ok(verdicts)) => match verdicts.first() {
-            Some(Verdict::Exists) => Existence::Exists,
-            Some(Verdict::NoSuchUser) => Existence::NoSuchUser,
-            Some(Verdict::NotLocal) => Existence::NotLocal,
-            Some(Verdict::MailboxFull) => Existence::MailboxFull,
-            Some(Verdict::Temporary | Verdict::Unspecified) | None => Existence::Unknown,
-        },
+        Ok(Ok(verdicts)) => verdicts
+            .into_iter()
+            .map(|verdict| match verdict {
+                Verdict::Exists => Existence::Exists,
+                Verdict::NoSuchUser => Existence::NoSuchUser,
+                Verdict::NotLocal => Existence::NotLocal,
+                Verdict::MailboxFull => Existence::MailboxFull,
+                Verdict::Temporary | Verdict::Unspecified => Existence::Unknown,
+            })
+            .collect(),
         Ok(Err(status)) => {
             warn!(code = ?status.code(), error = status.message(), "recipient lookup failed");
-            Existence::Unknown
+            Vec::new()
         }
         Err(_) => {
             warn!(?deadline, "recipient lookup took too long");
-            Existence::Unknown
+            Vec::new()
         }
     }
 }

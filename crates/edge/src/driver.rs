@@ -3,9 +3,10 @@
 //! One task a connection. Buffers exist while they are used: a connection that waits for its
 //! next command holds the session's state, the outline of its dialogue, and nothing else.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf as _, BytesMut};
+use postrider_smtp::datetime::DateTime;
 use postrider_smtp::output::Output;
 use postrider_smtp::reply::Reply;
 use postrider_smtp::server::{Event, Session, Transport, Wait};
@@ -15,10 +16,12 @@ use tokio::time::Instant;
 use crate::clerk::Clerk;
 use crate::connection::{Connection, Read};
 use crate::entrance;
+use crate::transaction::unix_us;
 
 /// A reply buffer of this capacity may stay while a connection is idle: most replies fit, and
 /// none is made anew for each.
 const KEPT: usize = 512;
+
 /// One session with its socket.
 pub(crate) struct Driver {
     session: Session,
@@ -30,6 +33,8 @@ pub(crate) struct Driver {
     opened: Instant,
     /// When the session last came upon something: the wait for a whole command began then.
     progress: Instant,
+    /// When octets arrived last.
+    arrived: Instant,
     /// The stop has begun, and this session may finish its transaction.
     draining: bool,
 }
@@ -61,6 +66,7 @@ impl Driver {
             connection,
             opened: now,
             progress: now,
+            arrived: now,
             draining: false,
         };
         driver.note_tls();
@@ -84,6 +90,10 @@ impl Driver {
 
     /// Carries out what the session comes upon next.
     async fn step(&mut self) -> Next {
+        // A client that pipelines may never let its session come to rest.
+        if !self.input.is_empty() && self.is_to_leave() {
+            return self.say_goodbye();
+        }
         let (consumed, event) = self.session.receive(&self.input, &mut self.output);
         match event {
             Event::NeedMore => {
@@ -100,9 +110,15 @@ impl Driver {
                 return Next::Go;
             }
             Event::Ask(question) => {
-                let at = self.opened.elapsed();
-                self.output.outline.stamp(micros(at));
-                let answer = self.clerk.answer(question, &mut self.output.outline).await;
+                // Whoever is asked may take his time.
+                self.output
+                    .outline
+                    .stamp(micros(self.arrived - self.opened));
+                let ahead = &self.input[consumed..];
+                let answer = self
+                    .clerk
+                    .answer(question, ahead, &mut self.output.outline)
+                    .await;
                 self.session.answer(answer, &mut self.output);
             }
             // Every question is answered at once, so none can be open.
@@ -127,7 +143,7 @@ impl Driver {
         }
         if !self.session.is_busy() {
             self.clerk.abandon();
-            if self.draining || self.clerk.shared.stop.has_begun() {
+            if self.is_to_leave() {
                 return self.say_goodbye();
             }
         } else if self.clerk.shared.stop.has_drained() {
@@ -138,7 +154,14 @@ impl Driver {
         }
         let deadline = self.deadline();
         match self.connection.read(&mut self.input, deadline).await {
-            Read::Data => Next::Go,
+            Read::Data => {
+                self.arrived = Instant::now();
+                if self.clerk.client.role.is_submission() {
+                    self.session
+                        .tell_time(DateTime(unix_us(SystemTime::now()) / 1_000_000));
+                }
+                Next::Go
+            }
             Read::Closed => Next::Drop,
             Read::TimedOut => {
                 self.session.time_out(&mut self.output);
@@ -178,6 +201,11 @@ impl Driver {
             self.output.bytes = Vec::new();
         }
         written
+    }
+
+    /// Whether the server stops, and the session is between transactions.
+    fn is_to_leave(&self) -> bool {
+        !self.session.is_busy() && (self.draining || self.clerk.shared.stop.has_begun())
     }
 
     /// The server stops, and nothing is left to finish or no time for it (RFC 5321 section 3.8).

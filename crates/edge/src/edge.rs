@@ -1,11 +1,12 @@
 //! The edge as a whole: bound, serving, reloaded, drained.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use postrider_config::ServerConfig;
 use postrider_protocol::api::{Directory, Queue};
+use postrider_protocol::net::BoxIo;
 use postrider_telemetry::{health, metric};
 use postrider_tls::ServerCertificate;
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::admission::Admission;
 use crate::config::{EdgeConfig, Role};
+use crate::connection::Stream;
 use crate::domains::Domains;
 use crate::entrance;
 use crate::listener;
@@ -28,6 +30,7 @@ use crate::stop::Stop;
 pub struct Edge {
     shared: Arc<Shared>,
     listeners: Vec<(Role, SocketAddr, TcpListener)>,
+    sessions: TaskTracker,
 }
 
 /// What all sessions share.
@@ -73,18 +76,33 @@ impl Edge {
         queue: Arc<dyn Queue>,
         directory: Arc<dyn Directory>,
     ) -> anyhow::Result<Self> {
-        let problems = config.validate();
-        anyhow::ensure!(problems.is_empty(), problems.join("\n"));
-        listener::raise_descriptor_limit();
-        metric::describe(METRICS);
-        let listeners = config
-            .listeners
+        postrider_process::raise_open_files();
+        let wanted = config.listeners.clone();
+        let mut edge = Self::without_listeners(server, config, certificate, queue, directory)?;
+        edge.listeners = wanted
             .iter()
             .map(|listener| {
                 let socket = listener::bind(listener.address)?;
                 Ok((listener.role, socket.local_addr()?, socket))
             })
             .collect::<anyhow::Result<_>>()?;
+        Ok(edge)
+    }
+
+    /// An edge that binds nothing, whatever the config says: connections come in by its [`Door`].
+    ///
+    /// # Errors
+    /// The config is not valid.
+    pub fn without_listeners(
+        server: &ServerConfig,
+        config: EdgeConfig,
+        certificate: Arc<ServerCertificate>,
+        queue: Arc<dyn Queue>,
+        directory: Arc<dyn Directory>,
+    ) -> anyhow::Result<Self> {
+        let problems = config.validate();
+        anyhow::ensure!(problems.is_empty(), problems.join("\n"));
+        metric::describe(METRICS);
         let shared = Shared {
             instance: format!("edge@{}", server.hostname),
             domains: Domains::new(&server.domains, &server.hostname),
@@ -99,7 +117,8 @@ impl Edge {
         };
         Ok(Self {
             shared: Arc::new(shared),
-            listeners,
+            listeners: Vec::new(),
+            sessions: TaskTracker::new(),
         })
     }
 
@@ -110,6 +129,15 @@ impl Edge {
             .iter()
             .map(|(role, address, _)| (*role, *address))
             .collect()
+    }
+
+    /// A way in for connections that were accepted elsewhere.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        Door {
+            shared: Arc::clone(&self.shared),
+            sessions: self.sessions.clone(),
+        }
     }
 
     /// A handle that changes settings while the edge serves.
@@ -123,7 +151,7 @@ impl Edge {
     /// end of its content and the reply to it. Returns when the last session has ended.
     pub async fn serve(self, shutdown: CancellationToken) {
         let health = health::global().component("edge");
-        let sessions = TaskTracker::new();
+        let sessions = self.sessions;
         let mut accepting = JoinSet::new();
         for (role, address, listener) in self.listeners {
             info!(%role, %address, "listening");
@@ -132,13 +160,14 @@ impl Edge {
                 role,
                 listener,
                 sessions.clone(),
+                shutdown.clone(),
             ));
         }
         health.ready();
         shutdown.cancelled().await;
 
         health.not_ready("stopping");
-        accepting.shutdown().await;
+        while accepting.join_next().await.is_some() {}
         sessions.close();
         self.shared.stop.begin();
         info!(sessions = sessions.len(), "stopping, no new connections");
@@ -155,11 +184,41 @@ impl Edge {
     }
 }
 
-/// Accepts connections until aborted. A connection that was accepted has its task.
-async fn accept(shared: Arc<Shared>, role: Role, listener: TcpListener, sessions: TaskTracker) {
-    loop {
-        let (stream, peer) = listener::accept(&listener).await;
+/// Accepts connections until told to stop. A connection that was accepted has its task; for its
+/// client, so has one that the system completed: it is greeted and told, not reset.
+async fn accept(
+    shared: Arc<Shared>,
+    role: Role,
+    listener: TcpListener,
+    sessions: TaskTracker,
+    shutdown: CancellationToken,
+) {
+    let admit = |(stream, peer)| {
+        let stream = Stream::Plain(stream);
         sessions.spawn(entrance::run(Arc::clone(&shared), role, stream, peer));
+    };
+    loop {
+        tokio::select! {
+            accepted = listener::accept(&listener) => admit(accepted),
+            () = shutdown.cancelled() => break,
+        }
+    }
+    listener::close(listener).into_iter().for_each(admit);
+}
+
+/// Lets connections in that were accepted elsewhere.
+#[derive(Clone)]
+pub struct Door {
+    shared: Arc<Shared>,
+    sessions: TaskTracker,
+}
+
+impl Door {
+    /// Serves a connection like one of a listener. TLS is only to be had on sockets of the system.
+    pub fn admit(&self, role: Role, stream: BoxIo, peer: IpAddr) {
+        let stream = Stream::Other(stream);
+        let session = entrance::run(Arc::clone(&self.shared), role, stream, peer);
+        self.sessions.spawn(session);
     }
 }
 

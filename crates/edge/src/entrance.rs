@@ -4,20 +4,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tracing::{debug, info};
 
 use crate::admission::Ticket;
 use crate::clerk::Clerk;
 use crate::config::Role;
-use crate::connection::{Connection, HandshakeError};
+use crate::connection::{Connection, HandshakeError, Stream};
 use crate::driver::Driver;
 use crate::edge::Shared;
 use crate::policy::{Client, ConnectFacts};
 use crate::settings::Settings;
 
 /// Serves one connection from its greeting to its end.
-pub(crate) async fn run(shared: Arc<Shared>, role: Role, stream: TcpStream, peer: IpAddr) {
+pub(crate) async fn run(shared: Arc<Shared>, role: Role, stream: Stream, peer: IpAddr) {
     let settings = shared.settings();
     let trusted = settings
         .config

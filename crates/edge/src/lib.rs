@@ -39,4 +39,4 @@ mod transaction;
 mod upload;
 
 pub use config::{EdgeConfig, Role};
-pub use edge::{Edge, Reloader};
+pub use edge::{Door, Edge, Reloader};

@@ -59,13 +59,9 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // Replies are written whole, one write a batch: there is nothing to gather, and
-                // gathering would add the other side's delayed ACK to every round trip.
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%error, "the client left at once");
-                    continue;
+                if let Some(accepted) = accepted(stream, peer) {
+                    return accepted;
                 }
-                return (stream, peer.ip().to_canonical());
             }
             // The client left before it was accepted.
             Err(error) if is_the_clients(&error) => debug!(%error, "connection not accepted"),
@@ -77,6 +73,44 @@ pub(crate) async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     }
 }
 
+/// Closes a listener. Gives the connections that the system had completed and nobody had accepted,
+/// which would be reset.
+pub(crate) fn close(listener: TcpListener) -> Vec<(TcpStream, IpAddr)> {
+    // Asked directly: the runtime may not have heard of them yet.
+    let listener = match listener.into_std() {
+        Ok(listener) => listener,
+        Err(error) => {
+            warn!(%error, "a listener is closed as it is");
+            return Vec::new();
+        }
+    };
+    let mut waiting = Vec::new();
+    // No more than can have waited, so that who keeps connecting does not keep this up.
+    for _ in 0..BACKLOG {
+        let next = listener.accept().and_then(|(stream, peer)| {
+            stream.set_nonblocking(true)?;
+            Ok((TcpStream::from_std(stream)?, peer))
+        });
+        match next {
+            Ok((stream, peer)) => waiting.extend(accepted(stream, peer)),
+            Err(error) if is_the_clients(&error) => {}
+            // None waits, or none can be had.
+            Err(_) => break,
+        }
+    }
+    waiting
+}
+
+fn accepted(stream: TcpStream, peer: SocketAddr) -> Option<(TcpStream, IpAddr)> {
+    // Replies are written whole, one write a batch: there is nothing to gather, and gathering would
+    // add the other side's delayed ACK to every round trip.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "the client left at once");
+        return None;
+    }
+    Some((stream, peer.ip().to_canonical()))
+}
+
 fn is_the_clients(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -85,21 +119,6 @@ fn is_the_clients(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionRefused
             | io::ErrorKind::Interrupted
     )
-}
-
-/// Lets this process have as many file descriptors as the system allows it: many systems give
-/// a thousand unless asked, fewer than the default limit of connections.
-pub(crate) fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current == limit.maximum {
-        return;
-    }
-    limit.current = limit.maximum;
-    match setrlimit(Resource::Nofile, limit) {
-        Ok(()) => debug!(limit = ?limit.maximum, "raised the limit of file descriptors"),
-        Err(error) => debug!(%error, "cannot raise the limit of file descriptors"),
-    }
 }
 
 #[cfg(test)]

@@ -1,61 +1,70 @@
 //! The edge as a process of its own; the queue and the directory are reached over gRPC.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
-use postrider_config::{Document, ServerConfig};
-use postrider_edge::{Edge, EdgeConfig, Reloader};
+use postrider_config::{ConfigError, Document, ServerConfig};
+use postrider_edge::{Edge, EdgeConfig};
+use postrider_process::{Changes, ConfigFile, StopSignals, needs_restart};
 use postrider_protocol::grpc::{self, ServicesConfig};
 use postrider_telemetry::TelemetryConfig;
 use postrider_tls::{ServerCertificate, TlsConfig};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Takes mail over SMTP and hands it to the queue.
+///
+/// Reads the sections [server], [tls], [services], [telemetry] and [edge] of the configuration.
 #[derive(Parser)]
 #[command(name = "postrider-edge", version)]
 struct Arguments {
-    /// The config file; its sections [server], [tls], [services], [telemetry] and [edge] are read.
-    #[arg(long, value_name = "PATH")]
-    config: PathBuf,
+    #[command(flatten)]
+    file: ConfigFile,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let config = Config::load(&arguments.config)?;
-    let _telemetry = postrider_telemetry::start("edge", &config.telemetry)?; // flushes when dropped
+    let path = Arguments::parse().file.config;
+    let settings = Settings::read(path.as_deref())?;
+    // Signals are ours from here on, so that one that comes early is not lost.
+    let signals = StopSignals::listen().context("listening for signals")?;
+    let telemetry = postrider_telemetry::start("edge", &settings.telemetry)?;
+    let changes = Changes::watch(path.as_deref()).context("listening for SIGHUP")?;
     postrider_tls::install_default_provider();
-    let server = &config.server;
-    let certificate = ServerCertificate::load(&config.tls, &server.hostname, &server.data_dir)?;
-    let queue = Arc::new(grpc::queue(&config.services)?);
-    let directory = Arc::new(grpc::mailbox(&config.services)?);
+    let server = &settings.server;
+    let certificate = ServerCertificate::load(&settings.tls, &server.hostname, &server.data_dir)?;
     let edge = Edge::bind(
         server,
-        config.edge,
-        Arc::clone(&certificate),
-        queue,
-        directory,
+        settings.edge.clone(),
+        certificate.clone(),
+        Arc::new(grpc::queue(&settings.services)?),
+        Arc::new(grpc::mailbox(&settings.services)?),
     )?;
-    let shutdown = CancellationToken::new();
-    tokio::spawn(reload_on_hangup(
-        arguments.config,
-        edge.reloader(),
-        certificate,
-    ));
-    tokio::spawn(stop_on_signal(shutdown.clone()));
-    edge.serve(shutdown).await;
+    let stop = CancellationToken::new();
+    tokio::spawn(signals.run(stop.clone()));
+    let reloader = edge.reloader();
+    let read = move || Settings::read(path.as_deref());
+    let take_over = move |new: Settings| {
+        let certificate = certificate.reload().err();
+        let mut left = Vec::from_iter(certificate.map(|error| format!("tls: {error:#}")));
+        left.extend(telemetry.reload(&new.telemetry));
+        left.extend(reloader.reload(new.edge));
+        left.extend(needs_restart("server", &new.server, &settings.server));
+        left.extend(needs_restart("tls", &new.tls, &settings.tls));
+        left.extend(needs_restart("services", &new.services, &settings.services));
+        left
+    };
+    let reloading = postrider_process::reload(changes, stop.clone(), read, take_over);
+    tokio::join!(edge.serve(stop), reloading);
     Ok(())
 }
 
-/// What this process reads of the config file.
-struct Config {
+/// What this process reads of the configuration.
+struct Settings {
     server: ServerConfig,
     tls: TlsConfig,
     services: ServicesConfig,
@@ -63,57 +72,18 @@ struct Config {
     edge: EdgeConfig,
 }
 
-impl Config {
-    fn load(path: &Path) -> anyhow::Result<Self> {
-        let document = Document::load(Some(path))?;
-        Ok(Self {
-            server: document.section("server")?,
-            tls: document.section("tls")?,
-            services: document.section("services")?,
-            telemetry: document.section("telemetry")?,
-            edge: document.section("edge")?,
-        })
-    }
-}
-
-/// Cancels `shutdown` on SIGTERM or SIGINT.
-async fn stop_on_signal(shutdown: CancellationToken) {
-    let signals = signal(SignalKind::terminate()).and_then(|terminate| {
-        let interrupt = signal(SignalKind::interrupt())?;
-        Ok((terminate, interrupt))
-    });
-    match signals {
-        Ok((mut terminate, mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => info!("SIGTERM"),
-                _ = interrupt.recv() => info!("SIGINT"),
-            }
-        }
-        Err(error) => error!(%error, "cannot listen to signals"),
-    }
-    shutdown.cancel();
-}
-
-/// Reads the config file and the certificate again at each SIGHUP.
-async fn reload_on_hangup(path: PathBuf, edge: Reloader, certificate: Arc<ServerCertificate>) {
-    let mut hangup = match signal(SignalKind::hangup()) {
-        Ok(hangup) => hangup,
-        Err(error) => {
-            error!(%error, "cannot listen to SIGHUP");
-            return;
-        }
-    };
-    while hangup.recv().await.is_some() {
-        if let Err(error) = certificate.reload() {
-            warn!(error = format!("{error:#}"), "certificate not reloaded");
-        }
-        match Config::load(&path).context("the old settings stay in force") {
-            Ok(config) => {
-                for problem in edge.reload(config.edge) {
-                    warn!(problem, "not reloaded");
-                }
-            }
-            Err(error) => warn!(error = format!("{error:#}"), "settings not reloaded"),
-        }
+impl Settings {
+    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let document = Document::load(path)?;
+        let mut reader = document.reader();
+        let settings = Self {
+            server: reader.section("server", ServerConfig::validate),
+            tls: reader.section("tls", TlsConfig::validate),
+            services: reader.section("services", ServicesConfig::validate),
+            telemetry: reader.section("telemetry", TelemetryConfig::validate),
+            edge: reader.section("edge", EdgeConfig::validate),
+        };
+        reader.finish()?;
+        Ok(settings)
     }
 }

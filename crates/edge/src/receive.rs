@@ -7,7 +7,7 @@ use postrider_smtp::reply::Reply;
 use postrider_smtp::server::Answer;
 use postrider_smtp::status::EnhancedStatus;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::clerk::{Clerk, temporary_failure};
 use crate::enqueue::{Enqueued, enqueue};
@@ -74,6 +74,11 @@ async fn store(
     else {
         return (Outcome::Deferred, temporary_failure());
     };
+    if transaction.routed.len() != envelope.recipients.len() {
+        // Nobody may be left out: each was accepted by an answer of ours.
+        error!(queue_id = %transaction.id, "the session's recipients are not those that were accepted");
+        return (Outcome::Deferred, temporary_failure());
+    }
     let began = Instant::now();
     let queue = &clerk.shared.queue;
     let wait = clerk.settings.config.timeouts.enqueue.0;
@@ -92,11 +97,11 @@ async fn store(
     };
     let parts = Parts {
         envelope,
-        domains: &clerk.shared.domains,
         body: &body,
         message_id: &message_id,
         origin: &origin(clerk),
         outline,
+        tenant: &tenant(clerk),
         instance: &clerk.shared.instance,
     };
     let enqueued = enqueue(queue, || transaction.message(&parts), wait).await;
@@ -129,6 +134,12 @@ async fn store(
             (Outcome::Rejected, Answer::Refuse(reply))
         }
     }
+}
+
+/// Whose mail it is: the account's, as the config names tenants.
+fn tenant(clerk: &Clerk) -> String {
+    let account = clerk.account.as_deref().unwrap_or_default();
+    clerk.settings.config.tenant.of(account)
 }
 
 fn origin(clerk: &Clerk) -> Origin {

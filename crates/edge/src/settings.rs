@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use postrider_smtp::data::ContentLimits;
 use postrider_smtp::extension::Extensions;
-use postrider_smtp::server::{Limits, SessionConfig, TlsPolicy};
+use postrider_smtp::server::{Limits, SessionConfig, Submission, TlsPolicy};
 
 use crate::config::{EdgeConfig, Role};
 use crate::intake::Bounds;
@@ -63,6 +63,14 @@ fn session_config(config: &EdgeConfig, hostname: &str, role: Role) -> SessionCon
         // to guess passwords.
         auth: role.is_submission(),
         auth_required: role.is_submission(),
+        submission: if role.is_submission() {
+            Submission {
+                hold: config.submission.max_hold_seconds(),
+                priority: config.submission.priority,
+            }
+        } else {
+            Submission::default()
+        },
         content: ContentLimits {
             size: limits.message_size.0,
             line: u32::try_from(limits.content_line.0).unwrap_or(0),
@@ -79,6 +87,6 @@ fn session_config(config: &EdgeConfig, hostname: &str, role: Role) -> SessionCon
 }
 
 /// A configured number as a length in memory. Only a machine of less than 64 bits can't hold it.
-fn octets(number: u64) -> usize {
+pub(crate) fn octets(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }

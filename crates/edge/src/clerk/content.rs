@@ -157,6 +157,7 @@ impl Clerk {
                 [only] => Some(only.path.as_str()),
                 _ => None,
             },
+            priority: envelope.parameters.priority.get(),
             now,
         }
     }

@@ -7,23 +7,29 @@
 mod auth;
 mod content;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use postrider_smtp::address::{Address as SmtpAddress, ReversePath};
 use postrider_smtp::envelope::{Envelope, MailParameters, Recipient};
 use postrider_smtp::outline::Outline;
 use postrider_smtp::reply::Reply;
-use postrider_smtp::server::{Answer, DropReason, Question};
+use postrider_smtp::server::{Answer, DropReason, Question, recipients_ahead};
 use postrider_smtp::status::EnhancedStatus;
 use tracing::info;
 
 use crate::directory;
 use crate::edge::Shared;
 use crate::metrics::{Outcome, RoleMetrics};
-use crate::policy::{Address, Client, Decision, MailFacts, RcptFacts, Refusal, SessionFacts};
+use crate::policy::{
+    Address, Client, Decision, Existence, MailFacts, RcptFacts, Refusal, SessionFacts,
+};
 use crate::receive;
-use crate::settings::Settings;
+use crate::settings::{Settings, octets};
 use crate::transaction::Transaction;
+
+/// Recipients that one lookup asks for at most, besides the one whose turn it is.
+const MOST_AHEAD: usize = 100;
 
 /// Answers the questions of one session.
 pub(crate) struct Clerk {
@@ -57,8 +63,13 @@ impl Clerk {
         }
     }
 
-    /// Answers one question.
-    pub(crate) async fn answer(&mut self, question: Question<'_>, outline: &mut Outline) -> Answer {
+    /// Answers one question. `ahead` is what the client has sent behind the line that led to it.
+    pub(crate) async fn answer(
+        &mut self,
+        question: Question<'_>,
+        ahead: &[u8],
+        outline: &mut Outline,
+    ) -> Answer {
         match question {
             // Asked and answered when the connection was made, before a handshake was paid for.
             Question::Connection => Answer::Accept,
@@ -73,7 +84,7 @@ impl Clerk {
             Question::Rcpt {
                 envelope,
                 recipient,
-            } => self.rcpt(envelope, recipient, outline).await,
+            } => self.rcpt(envelope, recipient, ahead, outline).await,
             Question::Content { envelope } => self.content(envelope),
             Question::EndOfMessage { envelope, .. } => {
                 // Boxed: only a message under way needs the space.
@@ -122,7 +133,7 @@ impl Clerk {
         };
         let answer = self.settle(self.settings.chain.mail(&facts), "MAIL", outline);
         if matches!(answer, Answer::Accept) {
-            self.transaction = Some(Box::new(Transaction::new(parameters.size)));
+            self.transaction = Some(Box::new(Transaction::new(parameters)));
         }
         answer
     }
@@ -131,9 +142,12 @@ impl Clerk {
         &mut self,
         envelope: &Envelope,
         recipient: &Recipient,
+        ahead: &[u8],
         outline: &mut Outline,
     ) -> Answer {
         let routed = self.shared.domains.route(&recipient.path);
+        // Out of the way for a moment, because the facts borrow the clerk.
+        let mut transaction = self.transaction.take();
         let facts = RcptFacts {
             session: self.facts(),
             reverse_path: envelope.reverse_path.address().map(address),
@@ -141,17 +155,49 @@ impl Clerk {
             local: routed.local,
             existence: None,
         };
-        let wait = self.settings.config.timeouts.lookup.0;
-        let lookup = async || {
-            Box::pin(directory::existence(
-                &self.shared.directory,
-                &routed.address,
-                wait,
-            ))
-            .await
-        };
+        let known = transaction
+            .as_mut()
+            .map(|transaction| &mut transaction.known);
+        let lookup = async || Box::pin(self.exists(&routed.address, ahead, known)).await;
         let decision = self.settings.chain.rcpt(facts, lookup).await;
+        if decision.is_ok()
+            && let Some(transaction) = &mut transaction
+        {
+            transaction.routed.push(routed);
+        }
+        self.transaction = transaction;
         self.settle(decision, "RCPT", outline)
+    }
+
+    /// Whether a local recipient exists. Those that follow in the same pipelined group are asked for
+    /// in the same call, and remembered in `known`: the directory may be another machine.
+    async fn exists(
+        &self,
+        address: &str,
+        ahead: &[u8],
+        known: Option<&mut HashMap<String, Existence>>,
+    ) -> Existence {
+        let Some(known) = known else {
+            return Existence::Unknown;
+        };
+        if let Some(existence) = known.get(address) {
+            return *existence;
+        }
+        let mut addresses = vec![address.to_owned()];
+        let local = |path| {
+            let routed = self.shared.domains.route(&path);
+            routed.local.then_some(routed.address)
+        };
+        let most = octets(self.settings.config.limits.recipients.into()).min(MOST_AHEAD);
+        addresses.extend(recipients_ahead(ahead).filter_map(local).take(most));
+        let wait = self.settings.config.timeouts.lookup.0;
+        let found = directory::existence(&self.shared.directory, &addresses, wait).await;
+        let mut found = addresses.into_iter().zip(found);
+        let existence = found
+            .next()
+            .map_or(Existence::Unknown, |(_, existence)| existence);
+        known.extend(found);
+        existence
     }
 
     /// The session refuses the content, or the client gave it up: lets go of it.

@@ -5,6 +5,7 @@
 
 mod limits;
 mod listener;
+mod submission;
 
 use std::collections::HashSet;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use limits::{Limits, Timeouts};
 pub use listener::{ListenerConfig, Role};
+pub use submission::{Submission, TenantName};
 
 /// The receiving side: who may hand in mail, where, how much, and under which policy.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +39,14 @@ pub struct EdgeConfig {
     /// address than its account's: "annotate" notes it in the journey, "reject" answers 550 5.7.1.
     pub foreign_sender: ForeignSender,
 
+    /// How the tenant of a submitted message is named: "domain" (of the account), "account", or
+    /// "none". Tenants share a destination by their weights (set at the queue), and suspensions and
+    /// filters go by them. Mail from other servers belongs to no tenant.
+    pub tenant: TenantName,
+
+    /// What authenticated clients may ask for besides delivery.
+    pub submission: Submission,
+
     /// What one client, one session and one message may ask for.
     pub limits: Limits,
 
@@ -45,11 +55,12 @@ pub struct EdgeConfig {
 
     /// Content up to this size goes to the queue in one piece with its envelope; larger content
     /// is streamed into the body store while it arrives, so that a message in flight never holds
-    /// more memory than this. 64 KiB covers most mail without attachments.
+    /// more memory than this. 64 KiB covers most mail without attachments. From "1KiB" to "2MiB".
     pub inline_body: Size,
 
-    /// How long sessions that are in the middle of a transaction may go on after the stop signal.
-    /// Idle sessions are told 421 at once. Content that has arrived whole always gets its reply.
+    /// How long sessions that are in the middle of a transaction may finish it after the stop signal.
+    /// Idle sessions are told 421 at once, others after the transaction, whatever they have
+    /// pipelined behind it. Content that has arrived whole always gets its reply.
     pub drain_timeout: Period,
 }
 
@@ -60,6 +71,8 @@ impl Default for EdgeConfig {
             trusted_networks: Vec::new(),
             policy: StageName::standard(),
             foreign_sender: ForeignSender::Annotate,
+            tenant: TenantName::Domain,
+            submission: Submission::default(),
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             inline_body: Size::kib(64),
@@ -100,6 +113,7 @@ impl EdgeConfig {
         if self.inline_body.0 < 1024 || self.inline_body.0 > Size::mib(2).0 {
             problems.push("edge.inline_body: must lie between 1KiB and 2MiB".to_owned());
         }
+        self.submission.validate(&mut problems);
         self.limits.validate(&mut problems);
         self.timeouts.validate(&mut problems);
         problems
@@ -184,6 +198,7 @@ mod tests {
         };
         config.listeners.push(config.listeners[0].clone());
         config.limits.recipients = 99;
+        config.submission.max_hold = Period::seconds(1_000_000_000);
         let problems = config.validate().join("\n");
         for key in [
             "edge.policy: \"loops\" is named twice",
@@ -191,6 +206,7 @@ mod tests {
             "edge.inline_body",
             "is named twice",
             "edge.limits.recipients",
+            "edge.submission.max_hold",
         ] {
             assert!(problems.contains(key), "{key} not in:\n{problems}");
         }
@@ -206,10 +222,13 @@ mod tests {
             trusted_networks = ["192.0.2.0/24", "2001:db8::/32"]
             policy = ["relay", "recipients"]
             foreign_sender = "reject"
+            tenant = "account"
             inline_body = "32KiB"
             [[edge.listeners]]
             address = "127.0.0.1:2525"
             role = "mx"
+            [edge.submission]
+            max_hold = "7days"
             [edge.limits]
             message_size = "10MiB"
             [edge.timeouts]
@@ -221,6 +240,8 @@ mod tests {
         assert_eq!(config.trusted_networks.len(), 2);
         assert_eq!(config.policy, [StageName::Relay, StageName::Recipients]);
         assert_eq!(config.listeners[0].role, Role::Mx);
+        assert_eq!(config.tenant, TenantName::Account);
+        assert_eq!(config.submission.max_hold, Period::seconds(604_800));
         assert_eq!(config.limits.message_size, Size::mib(10));
         assert_eq!(config.timeouts.command, Period::seconds(120));
         assert_eq!(config.validate(), Vec::<String>::new());
@@ -234,6 +255,8 @@ mod tests {
             "[edge.timeouts]\ncommands = \"1m\"",
             "[[edge.listeners]]\naddress = \"127.0.0.1:1\"\nrole = \"mx\"\ntls = true",
             "[edge]\npolicy = [\"relays\"]",
+            "[edge]\ntenant = \"domains\"",
+            "[edge.submission]\nmax_holds = \"1d\"",
         ] {
             let document = postrider_config::Document::parse(text).unwrap();
             assert!(document.section::<EdgeConfig>("edge").is_err(), "{text}");

@@ -26,6 +26,8 @@ pub(crate) struct Received<'a> {
     pub(crate) id: QueueId,
     /// The recipient, if there is only one: a line with several would tell each of the others.
     pub(crate) recipient: Option<&'a str>,
+    /// MT-PRIORITY; 0 is not worth a word.
+    pub(crate) priority: i8,
     /// When.
     pub(crate) now: SystemTime,
 }
@@ -78,6 +80,10 @@ pub(crate) fn received(facts: &Received<'_>, out: &mut String) {
         out.push_str(recipient);
         out.push('>');
     }
+    if facts.priority != 0 {
+        // RFC 6710 section 10.
+        let _infallible = write!(out, "\r\n\tpriority {}", facts.priority);
+    }
     out.push_str(";\r\n\t");
     date::push(facts.now, out);
     out.push_str("\r\n");
@@ -113,6 +119,7 @@ mod tests {
             },
             id: QueueId::from_u128(7),
             recipient: Some("alice@here.test"),
+            priority: 0,
             now: SystemTime::UNIX_EPOCH,
         }
     }
@@ -132,6 +139,15 @@ mod tests {
              \tfor <alice@here.test>;\r\n\
              \tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
+    }
+
+    #[test]
+    fn an_urgent_message() {
+        let urgent = Received {
+            priority: -3,
+            ..facts()
+        };
+        assert!(line(&urgent).contains("\r\n\tfor <alice@here.test>\r\n\tpriority -3;\r\n"));
     }
 
     #[test]

@@ -25,6 +25,21 @@ async fn idle_sessions_are_told_and_new_ones_not_taken() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
+/// One thread: what waits at the listeners when the stop comes was not accepted before.
+#[tokio::test]
+async fn connections_that_wait_to_be_accepted_are_told() {
+    let world = World::new().await;
+    let mut waiting: Vec<_> = (0..20).map(|_| world.connect_unnoticed(Role::Mx)).collect();
+    world.stop();
+    for client in &mut waiting {
+        client.expect("220").await;
+        client.expect("421 4.3.2").await;
+        client.expect_clean_end().await;
+    }
+    drop(waiting);
+    world.stopped().await;
+}
+
 #[tokio::test]
 async fn a_transaction_is_finished_first() {
     let world = World::new().await;
@@ -44,6 +59,32 @@ async fn a_transaction_is_finished_first() {
     client.expect("421 4.3.2").await;
     client.expect_clean_end().await;
     drop((client, in_content));
+    let queue = world.queue.clone();
+    world.stopped().await;
+    assert_eq!(queue.messages().len(), 2);
+}
+
+#[tokio::test]
+async fn who_pipelines_without_end_is_told_after_a_message() {
+    const GROUP: &str = "MAIL FROM:<a@b.example>\r\nRCPT TO:<alice@here.test>\r\nDATA\r\n";
+    let world = World::new().await;
+    let mut client = world.mx().await;
+    client.send(GROUP).await;
+    for reply in ["250", "250", "354"] {
+        client.expect(reply).await;
+    }
+    // Every write ends a message and begins the next.
+    let next = format!("Subject: x\r\n\r\n.\r\n{GROUP}");
+    client.send(&next).await;
+    for reply in ["250 2.0.0", "250", "250", "354"] {
+        client.expect(reply).await;
+    }
+    world.stop();
+    client.send(&next).await;
+    client.expect("250 2.0.0").await;
+    client.expect("421 4.3.2").await;
+    client.expect_clean_end().await;
+    drop(client);
     let queue = world.queue.clone();
     world.stopped().await;
     assert_eq!(queue.messages().len(), 2);

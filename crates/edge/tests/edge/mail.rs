@@ -251,3 +251,48 @@ async fn helo_is_enough() {
         "{content}"
     );
 }
+
+#[tokio::test]
+async fn recipients_of_a_pipelined_group_are_looked_up_together() {
+    let world = World::new().await;
+    let mut client = world.mx().await;
+    client
+        .send(
+            "MAIL FROM:<a@b.example>\r\nRCPT TO:<alice@here.test>\r\nRCPT TO:<bob@here.test>\r\n\
+             RCPT TO:<nobody@here.test>\r\nRCPT TO:<a@elsewhere.example>\r\nRCPT TO:<alice@here.test>\r\n\
+             RCPT TO:<postmaster@here.test>\r\nDATA\r\n",
+        )
+        .await;
+    client.expect("250 2.1.0").await;
+    client.expect("250 2.1.5").await;
+    client.expect("250 2.1.5").await;
+    client.expect("550 5.1.1").await;
+    client.expect("550 5.7.1").await;
+    client.expect("250 2.1.5").await;
+    client.expect("250 2.1.5").await;
+    client.expect("354").await;
+    client.send("Subject: x\r\n\r\n").await;
+    client.say(".", "250 2.0.0").await;
+    assert_eq!(world.directory.lookups.load(Ordering::SeqCst), 1);
+    let envelope = world.queue.message().envelope.unwrap();
+    let recipients: Vec<_> = envelope
+        .recipients
+        .iter()
+        .map(|recipient| (recipient.address.as_str(), recipient.destination.as_str()))
+        .collect();
+    assert_eq!(
+        recipients,
+        [
+            ("alice@here.test", "mailbox:here.test"),
+            ("bob@here.test", "mailbox:here.test"),
+            ("alice@here.test", "mailbox:here.test"),
+            ("postmaster@here.test", "mailbox:here.test"),
+        ]
+    );
+
+    // One by one, each in its own call.
+    client.begin("a@b.example", "alice@here.test").await;
+    client.send("Subject: x\r\n\r\n").await;
+    client.say(".", "250 2.0.0").await;
+    assert_eq!(world.directory.lookups.load(Ordering::SeqCst), 2);
+}

@@ -18,3 +18,4 @@ mod queue_trouble;
 mod reload;
 mod support;
 mod tls;
+mod wishes;

@@ -31,7 +31,11 @@ pub(crate) fn base64(text: &str) -> String {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::on(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// A client on a connection that is made already.
+    pub(crate) fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self {
             stream: Box::new(stream),
@@ -46,7 +50,9 @@ impl Client {
 
     pub(crate) async fn try_tls(self) -> std::io::Result<Self> {
         assert!(self.read.is_empty(), "octets before the handshake");
-        let config = postrider_tls::client::opportunistic().unwrap();
+        let config = postrider_tls::client::TlsClient::new(None)
+            .unwrap()
+            .config(false);
         let name = ServerName::try_from("mx.here.test").unwrap();
         let connector = TlsConnector::from(Arc::clone(&config));
         let stream = timeout(PATIENCE, connector.connect(name, self.stream))

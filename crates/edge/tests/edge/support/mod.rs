@@ -107,6 +107,13 @@ impl World {
         Client::connect(self.address(role)).await
     }
 
+    /// A client whose connection the system has made, while nothing here had a chance to run.
+    pub(crate) fn connect_unnoticed(&self, role: Role) -> Client {
+        let stream = std::net::TcpStream::connect(self.address(role)).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Client::on(tokio::net::TcpStream::from_std(stream).unwrap())
+    }
+
     /// A client that was greeted.
     pub(crate) async fn greeted(&self, role: Role) -> Client {
         let mut client = self.connect(role).await;
