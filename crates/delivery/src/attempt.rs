@@ -1,16 +1,19 @@
 //! One attempt at one delivery, from what the queue handed over to what it is told.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use futures_util::FutureExt as _;
 use postrider_protocol::api::Queue;
 use postrider_protocol::queue_v1::leased_delivery::Disposition;
 use postrider_protocol::queue_v1::{
-    Attempt, Completion, Envelope, LeasedDelivery, OutcomeKind, RecipientOutcome,
+    Attempt, Completion, DialogueLine, Envelope, LeasedDelivery, NewMessage, OutcomeKind,
+    RecipientOutcome, dialogue_line::From,
 };
 use postrider_telemetry::trace::{MessageSpan, TraceContext};
 
-use crate::dsn::{self, About};
+use crate::dsn::{self, About, Due};
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::outcome::{self, Verdict};
@@ -21,6 +24,7 @@ pub(crate) struct Attempts {
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) live: Live,
     pub(crate) metrics: &'static Metrics,
+    pub(crate) limiter: dsn::Limiter,
 }
 
 impl Attempts {
@@ -36,9 +40,16 @@ impl Attempts {
             "delivery.attempt",
             &TraceContext::from_traceparent(&delivery.traceparent),
         );
-        let report = match delivery.disposition() {
+        let mut report = match delivery.disposition() {
             Disposition::Attempt | Disposition::Unspecified => {
-                slot.attempt(&delivery, &envelope, &mut span).await
+                let attempt = slot.attempt(&delivery, &envelope, &mut span);
+                match AssertUnwindSafe(attempt).catch_unwind().await {
+                    Ok(report) => report,
+                    Err(_) => {
+                        slot.abandon();
+                        panicked(&delivery, &envelope)
+                    }
+                }
             }
             disposition => ended(&delivery, &envelope, disposition),
         };
@@ -47,7 +58,10 @@ impl Attempts {
         if span.is_recording() {
             describe(&mut span, &delivery, &report, outcome);
         }
-        let due = dsn::due(&envelope, &report.outcomes, report.reach);
+        // Asked for once: whoever wants no warning is not asked again.
+        let delayed = delivery.delay_warning_due
+            && report.outcomes.iter().any(|one| dsn::is_open(one.kind()));
+        let due = dsn::due(&envelope, &report.outcomes, report.reach, delayed);
         let mut notifications = Vec::new();
         if !due.is_empty() {
             let about = About {
@@ -57,16 +71,11 @@ impl Attempts {
                 ended_us,
                 traceparent: &span.context().to_string(),
             };
-            let active = self.live.load_full();
-            let message = active.notifier.message(&self.queue, about, &due).await;
-            tracing::info!(
-                queue_id = %delivery.queue_id,
-                dsn_queue_id = %message.queue_id,
-                recipients = due.len(),
-                "delivery status notification made"
-            );
-            self.metrics.dsns.increment(1);
-            notifications.push(message);
+            // Boxed: few attempts need the space.
+            match Box::pin(self.notify(about, &due)).await {
+                Some(message) => notifications.push(message),
+                None => report.dialogue.push(withheld(&envelope.reverse_path)),
+            }
         }
         Completion {
             delivery_id: delivery.delivery_id,
@@ -84,7 +93,35 @@ impl Attempts {
                 next_attempt_us: 0,
             }),
             dsn: notifications,
+            delay_warned: delayed,
         }
+    }
+
+    /// Makes the DSN that is due; `None` if its reader has got too many.
+    async fn notify(&self, about: About<'_>, due: &[Due<'_>]) -> Option<NewMessage> {
+        let queue_id = &about.delivery.queue_id;
+        let active = self.live.load_full();
+        let to = &about.envelope.reverse_path;
+        let limits = &active.config.dsn;
+        let period = limits.limit_period.0;
+        if !(self.limiter).allows(to, limits.limit, period, Instant::now()) {
+            self.metrics.dsns_withheld.increment(1);
+            tracing::warn!(
+                %queue_id,
+                recipients = due.len(),
+                "a delivery status notification is withheld: its reader has got too many"
+            );
+            return None;
+        }
+        let message = active.notifier.message(&self.queue, about, due).await;
+        self.metrics.dsns.increment(1);
+        tracing::info!(
+            %queue_id,
+            dsn_queue_id = %message.queue_id,
+            recipients = due.len(),
+            "delivery status notification made"
+        );
+        Some(message)
     }
 
     /// Counts and logs; gives the word for the whole.
@@ -122,6 +159,30 @@ impl Attempts {
         );
         word
     }
+}
+
+/// What the journey says of a DSN that was not made.
+fn withheld(reader: &str) -> DialogueLine {
+    DialogueLine {
+        from: From::Note.into(),
+        text: format!("no notification is sent: <{reader}> has got as many as it may"),
+        at_us: 0,
+    }
+}
+
+/// A mistake of ours costs one attempt and nobody else's mail. Nobody knows how far it came.
+fn panicked(delivery: &LeasedDelivery, envelope: &Envelope) -> Report {
+    tracing::error!(
+        queue_id = %delivery.queue_id,
+        delivery = %delivery.delivery_id,
+        "an attempt panicked; its outcome counts as unknown"
+    );
+    let text = "An internal error of this mail system interrupted the attempt";
+    let unknown = Verdict {
+        status: "4.3.0".to_owned(),
+        ..Verdict::unknown(text)
+    };
+    Report::of_all(envelope, &unknown)
 }
 
 /// A delivery that ends without another attempt.

@@ -5,7 +5,6 @@
 
 mod open;
 mod stream;
-mod tls;
 mod transact;
 
 use std::net::SocketAddr;
@@ -21,12 +20,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::Timeouts;
+use crate::cutoff::Cutoff;
 use crate::metrics;
 
 pub(crate) use open::{Opener, Target};
 pub(crate) use stream::Stream;
-pub(crate) use tls::TlsClient;
 pub(crate) use transact::Content;
+
+/// Why a connection ends whose attempt is broken off.
+pub(crate) const CUT: &str = "this worker stops";
 
 /// Read at once; replies are short.
 const READ: usize = 4 * 1024;
@@ -49,10 +51,24 @@ pub(crate) struct Connection {
     /// Transactions begun.
     pub(crate) transactions: u32,
     broken: bool,
+    cutoff: Cutoff,
+}
+
+/// Why the output was not written to its end.
+struct Unwritten {
+    why: String,
+    /// The server takes nothing more, and need not be asked for its last words.
+    silent: bool,
 }
 
 impl Connection {
-    fn new(stream: Stream, session: Session, target: &Target, timeouts: Timeouts) -> Self {
+    fn new(
+        stream: Stream,
+        session: Session,
+        target: &Target,
+        timeouts: Timeouts,
+        cutoff: Cutoff,
+    ) -> Self {
         metrics::handles().open.increment(1.0);
         Self {
             stream,
@@ -67,6 +83,7 @@ impl Connection {
             tls: "",
             transactions: 0,
             broken: false,
+            cutoff,
         }
     }
 
@@ -133,16 +150,21 @@ impl Connection {
     async fn exchange(&mut self) -> Result<(), String> {
         let phase = self.session.phase();
         let wait = self.wait(phase);
-        if self.flush(wait).await.is_err() {
-            // The server may have said why before it closed: what it said is still to be read.
-            self.output.bytes.clear();
+        if let Err(lost) = self.flush(wait).await
+            && lost.silent
+        {
+            return Err(lost.why);
         }
         if self.input.capacity() - self.input.len() < READ / 4 {
             self.input.reserve(READ);
         }
         // For the whole reply: a server that sends it octet by octet gains no time.
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + wait);
-        match timeout_at(deadline, self.stream.read_buf(&mut self.input)).await {
+        let read = timeout_at(deadline, self.stream.read_buf(&mut self.input));
+        let Some(read) = self.cutoff.or(read).await else {
+            return Err(CUT.to_owned());
+        };
+        match read {
             Ok(Ok(0)) => Err(format!(
                 "connection closed while waiting for {}",
                 words(phase)
@@ -156,23 +178,43 @@ impl Connection {
         }
     }
 
-    /// Writes the output, in one piece.
-    async fn flush(&mut self, wait: Duration) -> Result<(), String> {
+    /// Writes the output, in one piece. If that fails, the output is gone: the session knows, and the
+    /// server may have said why before it closed.
+    async fn flush(&mut self, wait: Duration) -> Result<(), Unwritten> {
         if self.output.bytes.is_empty() {
             return Ok(());
         }
+        let mut written = false;
         let write = async {
             self.stream.write_all(&self.output.bytes).await?;
+            written = true;
             self.stream.flush().await
         };
-        match timeout(wait, write).await {
-            Ok(Ok(())) => {
+        let write = self.cutoff.or(timeout(wait, write)).await;
+        let lost = match write {
+            Some(Ok(Ok(()))) => {
                 self.output.bytes.clear();
-                Ok(())
+                return Ok(());
             }
-            Ok(Err(error)) => Err(format!("connection lost: {error}")),
-            Err(_) => Err("timed out while sending".to_owned()),
+            Some(Ok(Err(error))) => Unwritten {
+                why: format!("connection lost: {error}"),
+                silent: false,
+            },
+            Some(Err(_)) => Unwritten {
+                why: "timed out while sending".to_owned(),
+                silent: true,
+            },
+            None => Unwritten {
+                why: CUT.to_owned(),
+                silent: true,
+            },
+        };
+        self.output.bytes.clear();
+        // What TLS has taken may be on its way although it was not flushed.
+        if !written {
+            self.session.output_lost();
         }
+        Err(lost)
     }
 
     /// Brings the session to where a transaction may begin. False if it never will.

@@ -1,9 +1,11 @@
 //! Delivery status notifications: who is told what (RFC 3461), as a message that becomes
 //! durable together with the outcome that it tells of.
 //!
-//! [`due`] decides, [`report`] writes ([`text`] for people), [`returned`] picks what of the original goes back.
+//! [`due`] decides, [`limit`] may object, [`report`] writes ([`text`] for people), [`returned`] picks
+//! what of the original goes back.
 
 mod field;
+mod limit;
 mod report;
 mod returned;
 mod text;
@@ -23,15 +25,20 @@ use postrider_smtp::address::Address;
 use crate::config::DsnConfig;
 use crate::transport::Report;
 
+pub(crate) use limit::Limiter;
+
 /// NOTIFY of RFC 3461 as bits of `Recipient.dsn_notify`.
 const NEVER: u32 = 1;
 const SUCCESS: u32 = 2;
 const FAILURE: u32 = 4;
+const DELAY: u32 = 8;
 
 /// What a DSN says of a recipient (RFC 3464 section 2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Failed,
+    /// It was not delivered for long, and is tried again.
+    Delayed,
     /// It is in the mailbox.
     Delivered,
     /// It is at a server that sends no DSNs; no more will be heard.
@@ -57,11 +64,13 @@ pub(crate) enum Reach {
     Relayed,
 }
 
-/// Of which recipients a DSN is due. None ever is for a message that has the null reverse-path.
+/// Of which recipients a DSN is due. None ever is for a message that has the null reverse-path. With
+/// `late`, it is time to tell of a delay.
 pub(crate) fn due<'a>(
     envelope: &'a Envelope,
     outcomes: &'a [RecipientOutcome],
     reach: Reach,
+    late: bool,
 ) -> Vec<Due<'a>> {
     if envelope.reverse_path.is_empty() {
         return Vec::new();
@@ -71,13 +80,15 @@ pub(crate) fn due<'a>(
         .iter()
         .zip(outcomes)
         .filter_map(|(recipient, outcome)| {
-            // An absent NOTIFY stands for FAILURE (RFC 3461 section 4.1).
+            // An absent NOTIFY stands for FAILURE, and for DELAY as the server likes (RFC 3461
+            // section 4.1).
             let wants = |bit| match recipient.dsn_notify {
-                0 => bit == FAILURE,
+                0 => bit == FAILURE || bit == DELAY,
                 notify => notify & NEVER == 0 && notify & bit != 0,
             };
             let action = match (outcome.kind(), reach) {
                 (OutcomeKind::Failed, _) if wants(FAILURE) => Action::Failed,
+                (kind, _) if late && is_open(kind) && wants(DELAY) => Action::Delayed,
                 (OutcomeKind::Delivered, Reach::Final) if wants(SUCCESS) => Action::Delivered,
                 (OutcomeKind::Delivered, Reach::Relayed) if wants(SUCCESS) => Action::Relayed,
                 _ => return None,
@@ -89,6 +100,11 @@ pub(crate) fn due<'a>(
             })
         })
         .collect()
+}
+
+/// Whether an outcome leaves its recipient for another attempt.
+pub(crate) fn is_open(kind: OutcomeKind) -> bool {
+    matches!(kind, OutcomeKind::Deferred | OutcomeKind::Unknown)
 }
 
 /// Makes DSNs.
@@ -189,6 +205,10 @@ impl Notifier {
                     ..Notice::default()
                 })),
             }],
+            // It is part of the sender's traffic, and as urgent as what it tells of.
+            tenant: about.delivery.tenant.clone(),
+            priority: about.delivery.priority,
+            release_us: 0,
         }
     }
 

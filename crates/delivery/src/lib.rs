@@ -25,7 +25,9 @@ mod attempt;
 mod config;
 mod connection;
 mod crew;
+mod cutoff;
 mod dsn;
+mod heartbeat;
 mod live;
 mod mailbox;
 mod metrics;
@@ -43,16 +45,19 @@ mod worker;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
 
+use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use postrider_config::ServerConfig;
 use postrider_protocol::api::{Mailbox, Queue};
+use postrider_protocol::net::AnyDialer;
 use postrider_telemetry::health;
+use postrider_tls::client::TlsClient;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use attempt::Attempts;
-use connection::TlsClient;
 use crew::{Crew, Pulse};
 use live::Active;
 use mailbox::MailboxTransport;
@@ -85,9 +90,24 @@ impl Delivery {
         queue: Arc<dyn Queue>,
         mailbox: Arc<dyn Mailbox>,
     ) -> anyhow::Result<Self> {
-        let instance = instance();
+        Self::over(server, config, queue, mailbox, None, instance())
+    }
+
+    /// A worker that makes connections by `dialer`, if there is one, and is called `instance` (unique
+    /// among live workers).
+    ///
+    /// # Errors
+    /// As [`Delivery::new`].
+    pub fn over(
+        server: &ServerConfig,
+        config: DeliveryConfig,
+        queue: Arc<dyn Queue>,
+        mailbox: Arc<dyn Mailbox>,
+        dialer: Option<AnyDialer>,
+        instance: String,
+    ) -> anyhow::Result<Self> {
         let slots = config.connections;
-        let tls = TlsClient::new(config.tls_ca_file.as_deref())?;
+        let tls = TlsClient::new(config.tls_ca_file.as_deref()).context("delivery.tls_ca_file")?;
         let active = Active::new(server, config, &instance)?;
         let live = Arc::new(ArcSwap::from_pointee(active));
         let outbox = Arc::new(Outbox::default());
@@ -96,6 +116,7 @@ impl Delivery {
                 live: live.clone(),
                 queue: queue.clone(),
                 tls,
+                dialer,
                 unreachable: Unreachable::default(),
             }),
         };
@@ -109,6 +130,7 @@ impl Delivery {
                 queue: queue.clone(),
                 live: live.clone(),
                 metrics: metrics::handles(),
+                limiter: dsn::Limiter::new(Instant::now()),
             },
             outbox,
             smtp: Box::new(smtp),

@@ -1,6 +1,6 @@
 //! The transport into mailboxes of this system: one call to the mailbox service an attempt.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use postrider_protocol::queue_v1::{
 use postrider_protocol::{Code, Destination, Status};
 use postrider_telemetry::trace::MessageSpan;
 
+use crate::cutoff::Cutoff;
 use crate::dsn::Reach;
 use crate::live::Live;
 use crate::metrics;
@@ -28,8 +29,9 @@ pub(crate) struct MailboxTransport {
 }
 
 impl Transport for MailboxTransport {
-    fn slot(&self, _destination: &Destination) -> Box<dyn Slot> {
+    fn slot(&self, _destination: &Destination, cutoff: &Cutoff) -> Box<dyn Slot> {
         Box::new(MailboxSlot {
+            cutoff: cutoff.clone(),
             mailbox: self.mailbox.clone(),
             queue: self.queue.clone(),
             live: self.live.clone(),
@@ -42,6 +44,7 @@ struct MailboxSlot {
     mailbox: Arc<dyn Mailbox>,
     queue: Arc<dyn Queue>,
     live: Live,
+    cutoff: Cutoff,
 }
 
 #[async_trait]
@@ -55,11 +58,15 @@ impl Slot for MailboxSlot {
         let begun = Instant::now();
         let deadline = self.live.load().config.timeouts.mailbox.0;
         let call = self.deliver(delivery, envelope, span);
-        let verdict = match tokio::time::timeout(deadline, call).await {
-            Ok(Ok(results)) => return report(envelope, &results, delivery, begun),
-            Ok(Err(verdict)) => verdict,
+        let call = self.cutoff.or(tokio::time::timeout(deadline, call)).await;
+        let verdict = match call {
+            Some(Ok(Ok(results))) => return report(envelope, &results, delivery, begun),
+            Some(Ok(Err(verdict))) => verdict,
             // If it is on disk after all, the next attempt's delivery id tells the service.
-            Err(_) => Verdict::deferred("4.4.2", "The mailbox service did not answer in time"),
+            None => Verdict::deferred("4.3.2", "The delivery service was stopped"),
+            Some(Err(_)) => {
+                Verdict::deferred("4.4.2", "The mailbox service did not answer in time")
+            }
         };
         Report::of_all(envelope, &verdict)
     }
@@ -73,6 +80,8 @@ impl Slot for MailboxSlot {
     }
 
     async fn close(&mut self) {}
+
+    fn abandon(&mut self) {}
 }
 
 impl MailboxSlot {
@@ -85,6 +94,7 @@ impl MailboxSlot {
         let body = content(&self.queue, delivery.body.as_ref())
             .await
             .map_err(|error| missing(delivery, &error))?;
+        let (body, broken) = watched(body);
         let header = DeliverHeader {
             queue_id: delivery.queue_id.clone(),
             delivery_id: delivery.delivery_id.clone(),
@@ -100,7 +110,12 @@ impl MailboxSlot {
         self.mailbox
             .deliver(header, body)
             .await
-            .map_err(|error| refusal(&error))
+            .map_err(|error| match broken.get() {
+                Some(why) => missing(delivery, why),
+                // The service counts what it got.
+                None if error.code() == Code::DataLoss => missing(delivery, &error),
+                None => refusal(&error),
+            })
     }
 }
 
@@ -118,6 +133,19 @@ pub(crate) async fn content(
 
 fn whole(content: Bytes) -> BodyStream {
     stream::once(std::future::ready(Ok(content))).boxed()
+}
+
+/// The same stream, and what broke it, once that has happened: however the service words it, it is
+/// the content that is missing.
+fn watched(body: BodyStream) -> (BodyStream, Arc<OnceLock<Status>>) {
+    let broken = Arc::new(OnceLock::new());
+    let seen = broken.clone();
+    let body = body.inspect(move |piece| {
+        if let Err(error) = piece {
+            seen.get_or_init(|| error.clone());
+        }
+    });
+    (body.boxed(), broken)
 }
 
 /// A message without its content is never lost silently: it is kept, and an alarm is raised.

@@ -1,86 +1,80 @@
 //! `postrider-delivery`: the delivery worker as a process of its own.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
-use postrider_config::{Document, ServerConfig};
-use postrider_delivery::{Delivery, DeliveryConfig, METRICS, Reloader};
+use postrider_config::{ConfigError, Document, ServerConfig};
+use postrider_delivery::{Delivery, DeliveryConfig, METRICS};
+use postrider_process::{Changes, ConfigFile, StopSignals, needs_restart};
 use postrider_protocol::grpc::{self, ServicesConfig};
 use postrider_telemetry::{TelemetryConfig, metric};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Hands queued mail to other mail servers and to the mailboxes of this system.
+///
+/// Reads the sections [server], [services], [telemetry] and [delivery] of the configuration.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "postrider-delivery", version)]
 struct Arguments {
-    /// The config file; without one, defaults and the environment count.
-    #[arg(short, long, env = "POSTRIDER_CONFIG")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: ConfigFile,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let path = Arguments::parse().config;
-    let document = Document::load(path.as_deref()).context("reading the configuration")?;
-    let server: ServerConfig = document.section("server")?;
-    let services: ServicesConfig = document.section("services")?;
-    let telemetry: TelemetryConfig = document.section("telemetry")?;
-    let config: DeliveryConfig = document.section("delivery")?;
-
-    let _telemetry = postrider_telemetry::start("delivery", &telemetry)?; // flushes when dropped
+    let path = Arguments::parse().file.config;
+    let settings = Settings::read(path.as_deref())?;
+    // Signals are ours from here on, so that one that comes early is not lost.
+    let signals = StopSignals::listen().context("listening for signals")?;
+    let telemetry = postrider_telemetry::start("delivery", &settings.telemetry)?;
+    let changes = Changes::watch(path.as_deref()).context("listening for SIGHUP")?;
+    postrider_process::raise_open_files();
     metric::describe(METRICS);
-    let queue = Arc::new(grpc::queue(&services).context("the queue service")?);
-    let mailbox = Arc::new(grpc::mailbox(&services).context("the mailbox service")?);
-    let delivery = Delivery::new(&server, config, queue, mailbox)?;
+    let services = &settings.services;
+    let queue = Arc::new(grpc::queue(services).context("the queue service")?);
+    let mailbox = Arc::new(grpc::mailbox(services).context("the mailbox service")?);
+    let delivery = Delivery::new(&settings.server, settings.delivery.clone(), queue, mailbox)?;
 
-    let shutdown = CancellationToken::new();
-    tokio::spawn(on_signals(delivery.reloader(), path, shutdown.clone()));
-    delivery.run(shutdown).await;
+    let stop = CancellationToken::new();
+    tokio::spawn(signals.run(stop.clone()));
+    let reloader = delivery.reloader();
+    let read = move || Settings::read(path.as_deref());
+    let take_over = move |new: Settings| {
+        let mut left = telemetry.reload(&new.telemetry);
+        left.extend(reloader.reload(new.delivery));
+        left.extend(needs_restart("server", &new.server, &settings.server));
+        left.extend(needs_restart("services", &new.services, &settings.services));
+        left
+    };
+    let reloading = postrider_process::reload(changes, stop.clone(), read, take_over);
+    tokio::join!(delivery.run(stop), reloading);
     Ok(())
 }
 
-/// SIGHUP reloads; SIGTERM and SIGINT stop.
-async fn on_signals(reloader: Reloader, path: Option<PathBuf>, shutdown: CancellationToken) {
-    let signals = || -> std::io::Result<_> {
-        Ok((
-            signal(SignalKind::hangup())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        ))
-    };
-    let (mut hangup, mut terminate, mut interrupt) = match signals() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!(%error, "signals cannot be received");
-            shutdown.cancel();
-            return;
-        }
-    };
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => reload(&reloader, path.as_deref()),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-        }
-    }
-    shutdown.cancel();
+/// What this process reads of the configuration.
+struct Settings {
+    server: ServerConfig,
+    services: ServicesConfig,
+    telemetry: TelemetryConfig,
+    delivery: DeliveryConfig,
 }
 
-fn reload(reloader: &Reloader, path: Option<&std::path::Path>) {
-    let section = Document::load(path).and_then(|document| document.section("delivery"));
-    match section {
-        Ok(config) => {
-            for problem in reloader.reload(config) {
-                tracing::warn!("{problem}");
-            }
-            tracing::info!("configuration reloaded");
-        }
-        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+impl Settings {
+    fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let document = Document::load(path)?;
+        let mut reader = document.reader();
+        let settings = Self {
+            server: reader.section("server", ServerConfig::validate),
+            services: reader.section("services", ServicesConfig::validate),
+            telemetry: reader.section("telemetry", TelemetryConfig::validate),
+            delivery: reader.section("delivery", DeliveryConfig::validate),
+        };
+        reader.finish()?;
+        Ok(settings)
     }
 }

@@ -10,13 +10,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use postrider_protocol::queue_v1::{
-    Completion, CompletionBatch, Drain, Heartbeat, Hello, LeaseList, WorkerFrame, worker_frame,
+    Completion, CompletionBatch, Drain, Heartbeat, Hello, LeaseList, PartialReturn,
+    PartialReturnBatch, WorkerFrame, worker_frame,
 };
+use prost::Message as _;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-/// Completions in one frame; with their dialogues some hundred KiB.
+/// Completions in one frame, and deliveries that are given back in one piece.
 const BATCH: usize = 256;
-/// DSNs in one frame, in bytes: a frame stays well below gRPC's usual limit of 4 MiB.
+/// Such pieces in one frame.
+const PARTS: usize = 32;
+/// What they come to, in bytes: dialogues with many recipients and DSNs are large, and a frame has to
+/// stay well below gRPC's usual limit of 4 MiB.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// Frames on their way to the queue.
@@ -30,10 +36,17 @@ pub(crate) struct Outbox {
 struct State {
     /// In order: a lease is given back after its completions.
     ready: VecDeque<Item>,
-    /// Sent, and not confirmed.
-    unconfirmed: HashMap<Key, Completion>,
+    /// Sent, and not confirmed: encoded, which is one allocation where a clone of a dialogue takes
+    /// hundreds, and few are ever told again.
+    unconfirmed: HashMap<Key, Vec<u8>>,
+    /// Leases to be given back once their completions are confirmed: what is given back counts as not
+    /// attempted, so that a completion which the store could not take would be lost, and the mail
+    /// sent twice without a trace of why.
+    returning: Vec<u64>,
     /// Which conversation may take from `ready`; an older one's stream ends.
     conversation: u64,
+    /// When its hello was taken.
+    begun: Option<Instant>,
     ended: bool,
 }
 
@@ -44,7 +57,8 @@ enum Item {
     Hello(Hello),
     Completion(Box<Completion>),
     GiveBack(u64),
-    Heartbeat,
+    GiveBackPart(PartialReturn),
+    Heartbeat(u64),
     Drain,
 }
 
@@ -54,15 +68,17 @@ impl Outbox {
         let conversation = {
             let mut state = self.lock();
             state.conversation += 1;
+            state.begun = None;
             // Tokens of a lost conversation lapse by themselves, but are free earlier this way.
             state
                 .ready
                 .retain(|item| matches!(item, Item::Completion(_) | Item::GiveBack(_)));
             let unconfirmed = std::mem::take(&mut state.unconfirmed);
-            for completion in unconfirmed.into_values() {
-                state
-                    .ready
-                    .push_front(Item::Completion(Box::new(completion)));
+            for token in std::mem::take(&mut state.returning) {
+                state.ready.push_back(Item::GiveBack(token));
+            }
+            for completion in unconfirmed.values().filter_map(|bytes| decode(bytes)) {
+                state.ready.push_front(Item::Completion(completion));
             }
             state.ready.push_front(Item::Hello(hello));
             state.conversation
@@ -73,6 +89,11 @@ impl Outbox {
             Some((WorkerFrame { frame: Some(frame) }, outbox))
         })
         .boxed()
+    }
+
+    /// When the hello of the conversation went out.
+    pub(crate) fn begun(&self) -> Option<Instant> {
+        self.lock().begun
     }
 
     /// Ends the streams of all conversations after what is ready.
@@ -89,8 +110,42 @@ impl Outbox {
         self.push(Item::GiveBack(token));
     }
 
-    pub(crate) fn heartbeat(&self) {
-        self.push(Item::Heartbeat);
+    /// A delivery was not begun, and will not be.
+    pub(crate) fn give_back_delivery(&self, token: u64, delivery_id: String) {
+        let mut state = self.lock();
+        match state.ready.back_mut() {
+            Some(Item::GiveBackPart(part))
+                if part.token == token && part.delivery_ids.len() < BATCH =>
+            {
+                part.delivery_ids.push(delivery_id);
+            }
+            _ => state.ready.push_back(Item::GiveBackPart(PartialReturn {
+                token,
+                delivery_ids: vec![delivery_id],
+                slots: 0,
+            })),
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// A lease keeps so many slots.
+    pub(crate) fn give_back_slots(&self, token: u64, slots: u32) {
+        let mut state = self.lock();
+        match state.ready.back_mut() {
+            Some(Item::GiveBackPart(part)) if part.token == token => part.slots = slots,
+            _ => state.ready.push_back(Item::GiveBackPart(PartialReturn {
+                token,
+                delivery_ids: Vec::new(),
+                slots,
+            })),
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn heartbeat(&self, number: u64) {
+        self.push(Item::Heartbeat(number));
     }
 
     pub(crate) fn drain(&self) {
@@ -99,17 +154,21 @@ impl Outbox {
 
     /// The queue has the completion, or will never take it. False if it was not known.
     pub(crate) fn confirmed(&self, delivery_id: String, token: u64) -> bool {
-        self.lock()
-            .unconfirmed
-            .remove(&(delivery_id, token))
-            .is_some()
+        let mut state = self.lock();
+        let known = state.unconfirmed.remove(&(delivery_id, token)).is_some();
+        if state.returning.contains(&token) && !state.awaits_word_on(token) {
+            state.returning.retain(|waiting| *waiting != token);
+            state.ready.push_back(Item::GiveBack(token));
+            self.wake.notify_one();
+        }
+        known
     }
 
     /// The queue could not take the completion now.
     pub(crate) fn send_again(&self, delivery_id: String, token: u64) {
         let again = self.lock().unconfirmed.remove(&(delivery_id, token));
-        if let Some(completion) = again {
-            self.complete(completion);
+        if let Some(completion) = again.and_then(|bytes| decode(&bytes)) {
+            self.push(Item::Completion(completion));
         }
     }
 
@@ -156,51 +215,90 @@ impl Outbox {
 }
 
 impl State {
+    /// Whether a completion under the token is not confirmed, or is to be told again.
+    fn awaits_word_on(&self, token: u64) -> bool {
+        let is_of = |item: &Item| matches!(item, Item::Completion(it) if it.token == token);
+        self.unconfirmed.keys().any(|(_, of)| *of == token) || self.ready.iter().any(is_of)
+    }
+
     /// The next frame, with as much in it as is ready and of one kind.
     fn take(&mut self) -> Option<worker_frame::Frame> {
+        while let Some(Item::GiveBack(token)) = self.ready.front() {
+            let token = *token;
+            if !self.awaits_word_on(token) {
+                break;
+            }
+            self.ready.pop_front();
+            self.returning.push(token);
+        }
         Some(match self.ready.pop_front()? {
-            Item::Hello(hello) => worker_frame::Frame::Hello(hello),
-            Item::Heartbeat => worker_frame::Frame::Heartbeat(Heartbeat {}),
+            Item::Hello(hello) => {
+                self.begun = Some(Instant::now());
+                worker_frame::Frame::Hello(hello)
+            }
+            Item::Heartbeat(number) => worker_frame::Frame::Heartbeat(Heartbeat { number }),
             Item::Drain => worker_frame::Frame::Drain(Drain {}),
             Item::GiveBack(token) => {
                 let mut tokens = vec![token];
                 while let Some(Item::GiveBack(token)) = self.ready.front() {
-                    tokens.push(*token);
+                    let token = *token;
+                    if self.awaits_word_on(token) {
+                        break;
+                    }
+                    tokens.push(token);
                     self.ready.pop_front();
                 }
                 worker_frame::Frame::GiveBack(LeaseList { tokens })
+            }
+            Item::GiveBackPart(first) => {
+                let mut returns = vec![first];
+                while returns.len() < PARTS
+                    && let Some(Item::GiveBackPart(_)) = self.ready.front()
+                {
+                    if let Some(Item::GiveBackPart(next)) = self.ready.pop_front() {
+                        returns.push(next);
+                    }
+                }
+                worker_frame::Frame::PartialReturns(PartialReturnBatch { returns })
             }
             Item::Completion(first) => self.batch(*first),
         })
     }
 
     fn batch(&mut self, first: Completion) -> worker_frame::Frame {
-        let mut bytes = dsn_bytes(&first);
+        let mut bytes = self.keep(&first);
         let mut completions = vec![first];
         while let Some(Item::Completion(next)) = self.ready.front() {
-            bytes += dsn_bytes(next);
-            if completions.len() == BATCH || bytes > BATCH_BYTES {
+            if completions.len() == BATCH || bytes + next.encoded_len() > BATCH_BYTES {
                 break;
             }
             if let Some(Item::Completion(next)) = self.ready.pop_front() {
+                bytes += self.keep(&next);
                 completions.push(*next);
             }
         }
-        for completion in &completions {
-            let key = (completion.delivery_id.clone(), completion.token);
-            self.unconfirmed.insert(key, completion.clone());
-        }
         worker_frame::Frame::Completions(CompletionBatch { completions })
+    }
+
+    /// Keeps a completion until it is confirmed. Returns its size in bytes.
+    fn keep(&mut self, completion: &Completion) -> usize {
+        let encoded = completion.encode_to_vec();
+        let size = encoded.len();
+        let key = (completion.delivery_id.clone(), completion.token);
+        self.unconfirmed.insert(key, encoded);
+        size
     }
 }
 
-fn dsn_bytes(completion: &Completion) -> usize {
-    completion
-        .dsn
-        .iter()
-        .filter_map(|dsn| dsn.body.as_ref())
-        .map(|body| usize::try_from(body.size).unwrap_or(BATCH_BYTES))
-        .sum()
+/// What was kept. It was encoded here, so it is readable.
+fn decode(kept: &[u8]) -> Option<Box<Completion>> {
+    match Completion::decode(kept) {
+        Ok(completion) => Some(Box::new(completion)),
+        Err(error) => {
+            tracing::error!(%error, "a completion cannot be told again; it counts as unknown");
+            None
+        }
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +320,12 @@ mod tests {
             Some(worker_frame::Frame::Heartbeat(_)) => "heartbeat".to_owned(),
             Some(worker_frame::Frame::Drain(_)) => "drain".to_owned(),
             Some(worker_frame::Frame::GiveBack(list)) => format!("back {:?}", list.tokens),
+            Some(worker_frame::Frame::PartialReturns(batch)) => {
+                let parts = batch.returns.iter();
+                let parts =
+                    parts.map(|part| format!("{} {}", part.delivery_ids.join("+"), part.slots));
+                format!("part {}", parts.collect::<Vec<_>>().join(", "))
+            }
             Some(worker_frame::Frame::Completions(batch)) => batch
                 .completions
                 .iter()
@@ -229,6 +333,36 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" "),
         }
+    }
+
+    #[tokio::test]
+    async fn a_lease_goes_back_when_its_completions_are_confirmed() {
+        let outbox = Arc::new(Outbox::default());
+        let mut frames = outbox.converse(Hello::default());
+        outbox.complete(completion("a"));
+        outbox.complete(completion("b"));
+        outbox.give_back(7);
+        for told in ["hello", "a b"] {
+            assert_eq!(describe(frames.next().await), told);
+        }
+        // The store could not take one: its lease stays until it could.
+        outbox.confirmed("a".to_owned(), 7);
+        outbox.send_again("b".to_owned(), 7);
+        assert_eq!(describe(frames.next().await), "b");
+        outbox.give_back(8);
+        assert_eq!(describe(frames.next().await), "back [8]");
+        outbox.confirmed("b".to_owned(), 7);
+        assert_eq!(describe(frames.next().await), "back [7]");
+        // Nor does it go back in a new conversation before what the last one left open.
+        outbox.complete(completion("c"));
+        outbox.give_back(7);
+        assert_eq!(describe(frames.next().await), "c");
+        let mut frames = outbox.converse(Hello::default());
+        for told in ["hello", "c"] {
+            assert_eq!(describe(frames.next().await), told);
+        }
+        outbox.confirmed("c".to_owned(), 7);
+        assert_eq!(describe(frames.next().await), "back [7]");
     }
 
     #[tokio::test]
@@ -250,6 +384,78 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn large_completions_travel_in_frames_of_bounded_size() {
+        use postrider_protocol::queue_v1::{Attempt, DialogueLine};
+        let outbox = Arc::new(Outbox::default());
+        let mut frames = outbox.converse(Hello::default());
+        for id in ["a", "b", "c", "d", "e"] {
+            let line = DialogueLine {
+                text: "x".repeat(BATCH_BYTES * 2 / 5),
+                ..DialogueLine::default()
+            };
+            outbox.complete(Completion {
+                attempt: Some(Attempt {
+                    dialogue: vec![line],
+                    ..Attempt::default()
+                }),
+                ..completion(id)
+            });
+        }
+        outbox.end();
+        let mut told = Vec::new();
+        for _ in 0..5 {
+            told.push(describe(frames.next().await));
+        }
+        assert_eq!(told, ["hello", "a b", "c d", "e", "end"]);
+    }
+
+    #[tokio::test]
+    async fn parts_of_a_lease_travel_together_and_are_not_told_to_another_conversation() {
+        let outbox = Arc::new(Outbox::default());
+        let mut frames = outbox.converse(Hello::default());
+        assert_eq!(describe(frames.next().await), "hello");
+        for id in ["a", "b"] {
+            outbox.give_back_delivery(1, id.to_owned());
+        }
+        outbox.give_back_slots(1, 3);
+        outbox.give_back_slots(1, 2);
+        outbox.give_back_delivery(2, "c".to_owned());
+        assert_eq!(describe(frames.next().await), "part a+b 2, c 0");
+        // Reports stand before the slots that they made free.
+        outbox.complete(completion("d"));
+        outbox.give_back_slots(1, 1);
+        assert_eq!(describe(frames.next().await), "d");
+        assert_eq!(describe(frames.next().await), "part  1");
+        outbox.give_back_slots(7, 1);
+        let mut next = outbox.converse(Hello::default());
+        assert_eq!(describe(next.next().await), "hello");
+        assert_eq!(describe(next.next().await), "d");
+        outbox.end();
+        assert_eq!(describe(next.next().await), "end");
+    }
+
+    #[tokio::test]
+    async fn many_are_given_back_in_frames_of_bounded_size() {
+        let outbox = Arc::new(Outbox::default());
+        let mut frames = outbox.converse(Hello::default());
+        const MANY: usize = 40 * BATCH;
+        for number in 0..MANY {
+            outbox.give_back_delivery(1, number.to_string());
+        }
+        outbox.end();
+        let mut all = 0;
+        while let Some(frame) = frames.next().await {
+            if let Some(worker_frame::Frame::PartialReturns(batch)) = frame.frame {
+                let ids = batch.returns.iter().map(|part| part.delivery_ids.len());
+                let ids: usize = ids.sum();
+                assert!(ids <= BATCH * PARTS, "{ids}");
+                all += ids;
+            }
+        }
+        assert_eq!(all, MANY);
+    }
+
+    #[tokio::test]
     async fn what_was_not_confirmed_is_told_again() {
         let outbox = Arc::new(Outbox::default());
         let mut first = outbox.converse(Hello::default());
@@ -259,7 +465,7 @@ mod tests {
         assert_eq!(describe(first.next().await), "a b");
         assert!(outbox.confirmed("a".to_owned(), 7));
         assert!(!outbox.confirmed("a".to_owned(), 7));
-        outbox.heartbeat();
+        outbox.heartbeat(1);
 
         let mut second = outbox.converse(Hello::default());
         assert_eq!(describe(first.next().await), "end");

@@ -3,7 +3,8 @@
 //! A [`Lease`] allows so many connections to one destination. A delivery goes to a slot that
 //! waits on an open connection, if there is one; a new slot is only opened while more
 //! deliveries wait than such slots exist. A slot without work stays for the idle time, then
-//! closes; with the last one the lease is given back.
+//! closes; with the last one the lease is given back. One that is left gives back at once what is not
+//! begun, and with each slot that closes the right to it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use postrider_protocol::Destination;
 use postrider_protocol::queue_v1::LeasedDelivery;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::outbox::Outbox;
 use crate::transport::Slot;
@@ -21,6 +23,8 @@ use crate::transport::Slot;
 pub(crate) struct Lease {
     pub(crate) token: u64,
     pub(crate) destination: Destination,
+    /// Its slots are, or may be, another worker's: connections end where they are.
+    pub(crate) ended: CancellationToken,
     slots: AtomicU32,
     outbox: Arc<Outbox>,
     state: Mutex<State>,
@@ -33,6 +37,8 @@ struct State {
     open: u32,
     /// Slots among them that wait for work.
     idle: u32,
+    /// Slots that are this worker's, as the queue knows.
+    told: u32,
     phase: Phase,
     /// When it last had something to do.
     since: Instant,
@@ -47,7 +53,7 @@ pub(crate) enum Phase {
     WantedBack,
     /// Until the attempts in hand are over.
     Leaving,
-    /// It is the worker's no more; attempts in hand end, nothing new begins.
+    /// It is the worker's no more; attempts in hand are broken off, nothing new begins.
     Revoked,
     /// It has ended.
     Over,
@@ -63,12 +69,14 @@ impl Lease {
         Arc::new(Self {
             token,
             destination,
+            ended: CancellationToken::new(),
             slots: AtomicU32::new(slots.max(1)),
             outbox,
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 open: 0,
                 idle: 0,
+                told: slots.max(1),
                 phase: Phase::Held,
                 since: Instant::now(),
             }),
@@ -116,35 +124,60 @@ impl Lease {
         ))
     }
 
-    /// The queue granted the lease again, with another number of slots. False if it is over, or on
-    /// its way back, so that a new one has to begin.
+    /// The queue granted the lease again, with another number of slots. That is nothing to one that is
+    /// over. One that is left gives them back. False if it has gone back as a whole.
     pub(crate) fn regrant(&self, slots: u32) -> bool {
         let mut state = self.lock();
-        if !matches!(state.phase, Phase::Held | Phase::WantedBack) {
-            return false;
+        match state.phase {
+            Phase::Held | Phase::WantedBack => {
+                self.slots.store(slots.max(1), Ordering::Relaxed);
+                state.told = slots.max(1);
+                state.phase = Phase::Held;
+                state.since = Instant::now();
+            }
+            Phase::Leaving => {
+                state.told = slots.max(1);
+                self.give_back_slots(&mut state);
+            }
+            Phase::Revoked | Phase::Over => {}
         }
-        self.slots.store(slots.max(1), Ordering::Relaxed);
-        state.phase = Phase::Held;
-        state.since = Instant::now();
-        true
+        state.phase != Phase::Over
     }
 
-    /// Changes how long the lease is held. What waits under a lease that is left is dropped:
-    /// giving it back makes it due again.
+    /// Changes how long the lease is held. What waits under a lease that is left is given back.
     pub(crate) fn change(&self, phase: Phase) {
         let mut state = self.lock();
-        if state.phase == Phase::Over {
+        if state.phase == Phase::Over || state.phase == phase {
             return;
         }
         state.phase = phase;
-        if matches!(phase, Phase::Leaving | Phase::Revoked) {
-            state.waiting.clear();
+        let not_begun = match phase {
+            Phase::Leaving | Phase::Revoked => std::mem::take(&mut state.waiting),
+            Phase::Held | Phase::WantedBack | Phase::Over => VecDeque::new(),
+        };
+        if phase == Phase::Revoked {
+            self.ended.cancel();
         }
         if state.open == 0 && state.waiting.is_empty() {
             self.finish(&mut state);
+        } else if phase == Phase::Leaving {
+            for delivery in not_begun {
+                self.outbox
+                    .give_back_delivery(self.token, delivery.delivery_id);
+            }
+            self.give_back_slots(&mut state);
         }
         drop(state);
         self.wake.notify_waiters();
+    }
+
+    /// Of a lease that is left, gives back the slots without a connection. No other is opened, so this
+    /// stays true, however long it is on its way.
+    fn give_back_slots(&self, state: &mut State) {
+        if state.phase == Phase::Leaving && state.open < state.told {
+            state.told = state.open;
+            self.outbox.give_back_slots(self.token, state.open);
+        }
     }
 
     /// Ends a lease that has had no slot open for so long. True if it is over.
@@ -154,6 +187,14 @@ impl Lease {
             self.finish(&mut state);
         }
         state.phase == Phase::Over
+    }
+
+    /// A slot is no more.
+    fn close_one(&self, state: &mut State) {
+        state.open -= 1;
+        if state.open > 0 {
+            self.give_back_slots(state);
+        }
     }
 
     fn finish(&self, state: &mut State) {
@@ -245,7 +286,7 @@ impl Seat {
             return Some(delivery);
         }
         self.left = true;
-        state.open -= 1;
+        self.lease.close_one(&mut state);
         let keep = state.phase == Phase::Held && state.since.elapsed() < idle;
         if state.open == 0 && !keep {
             self.lease.finish(&mut state);
@@ -260,7 +301,7 @@ impl Drop for Seat {
             return;
         }
         let mut state = self.lease.lock();
-        state.open -= 1;
+        self.lease.close_one(&mut state);
         if state.open == 0 {
             // What still waits is due again as soon as the lease has ended.
             self.lease.finish(&mut state);

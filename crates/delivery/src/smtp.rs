@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use postrider_protocol::api::Queue;
+use postrider_protocol::net::AnyDialer;
 use postrider_protocol::queue_v1::{Envelope, LeasedDelivery, body};
 use postrider_protocol::{Destination, Status};
 use postrider_telemetry::trace::MessageSpan;
+use postrider_tls::client::TlsClient;
 use tokio::time::timeout;
 
 use crate::config::TlsPolicy;
-use crate::connection::{Connection, Content, Opener, TlsClient};
+use crate::connection::{Connection, Content, Opener};
+use crate::cutoff::Cutoff;
 use crate::dsn::Reach;
 use crate::live::{Active, Live};
 use crate::metrics;
@@ -40,13 +43,16 @@ pub(crate) struct Shared {
     pub(crate) live: Live,
     pub(crate) queue: Arc<dyn Queue>,
     pub(crate) tls: TlsClient,
+    /// What makes connections, if not the system.
+    pub(crate) dialer: Option<AnyDialer>,
     pub(crate) unreachable: Unreachable,
 }
 
 impl Transport for SmtpTransport {
-    fn slot(&self, destination: &Destination) -> Box<dyn Slot> {
+    fn slot(&self, destination: &Destination, cutoff: &Cutoff) -> Box<dyn Slot> {
         Box::new(SmtpSlot {
             shared: self.shared.clone(),
+            cutoff: cutoff.clone(),
             domain: destination.domain().to_owned(),
             connection: None,
         })
@@ -57,6 +63,7 @@ impl Transport for SmtpTransport {
 struct SmtpSlot {
     shared: Arc<Shared>,
     domain: String,
+    cutoff: Cutoff,
     connection: Option<(Hop, Box<Connection>)>,
 }
 
@@ -94,6 +101,10 @@ impl Slot for SmtpSlot {
             connection.quit().await;
         }
     }
+
+    fn abandon(&mut self) {
+        self.connection = None;
+    }
 }
 
 impl SmtpSlot {
@@ -115,16 +126,26 @@ impl SmtpSlot {
         if attempt.is_over() {
             return;
         }
-        let shared = self.shared.clone();
-        let mut targets =
-            Targets::of(hop, &active.resolver, &active.config, &shared.unreachable).await;
-        let opener = opener(active, hop, &shared.tls);
+        let (shared, cutoff) = (self.shared.clone(), self.cutoff.clone());
+        let targets = Targets::of(hop, &active.resolver, &active.config, &shared.unreachable);
+        let Some(mut targets) = cutoff.or(targets).await else {
+            return attempt.settle_rest(broken_off());
+        };
+        let opener = opener(active, hop, &shared, &cutoff);
         let mut sessions = 0;
         while !attempt.is_over()
             && sessions < MOST_SESSIONS
-            && let Some(target) = targets.next().await
+            && let Some(Some(target)) = cutoff.or(targets.next()).await
         {
-            match opener.open(&target, span, &mut attempt.dialogue).await {
+            // A server that would not take it. A slot is one connection at a time.
+            if cutoff.or(self.close()).await.is_none() {
+                break;
+            }
+            let open = opener.open(&target, span, &mut attempt.dialogue);
+            let Some(opened) = cutoff.or(open).await else {
+                break;
+            };
+            match opened {
                 Ok(connection) => {
                     sessions += 1;
                     self.connection = Some((hop.clone(), connection));
@@ -143,7 +164,12 @@ impl SmtpSlot {
             }
         }
         if !attempt.is_over() {
-            attempt.settle_rest(targets.problem());
+            let problem = if cutoff.is_set() {
+                broken_off()
+            } else {
+                targets.problem()
+            };
+            attempt.settle_rest(problem);
         }
     }
 
@@ -189,7 +215,11 @@ impl SmtpSlot {
                 break;
             }
             // Asked for before anything is promised to the server.
-            let mut content = match content(&self.shared.queue, attempt.delivery).await {
+            let content = content(&self.shared.queue, attempt.delivery);
+            let Some(content) = self.cutoff.or(content).await else {
+                break;
+            };
+            let mut content = match content {
                 Ok(content) => content,
                 Err(error) => {
                     attempt.fail_content(&error);
@@ -221,7 +251,17 @@ impl SmtpSlot {
     }
 }
 
-fn opener<'a>(active: &'a Active, hop: &'a Hop, tls_client: &'a TlsClient) -> Opener<'a> {
+/// What is said of recipients that it did not come to any more.
+fn broken_off() -> Verdict {
+    Verdict::deferred("4.3.2", "The delivery service was stopped")
+}
+
+fn opener<'a>(
+    active: &'a Active,
+    hop: &'a Hop,
+    shared: &'a Shared,
+    cutoff: &'a Cutoff,
+) -> Opener<'a> {
     let (tls, credentials) = match hop {
         Hop::Mx { tls, .. } => (*tls, None),
         Hop::Smarthost(smarthost) => (smarthost.tls, smarthost.credentials.as_ref()),
@@ -230,10 +270,12 @@ fn opener<'a>(active: &'a Active, hop: &'a Hop, tls_client: &'a TlsClient) -> Op
     Opener {
         client_name: &active.client_name,
         sources: &active.config.source_addresses,
+        dialer: shared.dialer.as_deref(),
         timeouts: &active.config.timeouts,
         tls,
-        tls_client,
+        tls_client: &shared.tls,
         credentials,
+        cutoff,
     }
 }
 

@@ -9,6 +9,7 @@ use postrider_protocol::Destination;
 use postrider_protocol::queue_v1::{DialogueLine, Envelope, LeasedDelivery, RecipientOutcome};
 use postrider_telemetry::trace::MessageSpan;
 
+use crate::cutoff::Cutoff;
 use crate::dsn::Reach;
 use crate::outcome::Verdict;
 
@@ -48,8 +49,8 @@ impl Report {
 
 /// A way to hand mail over.
 pub(crate) trait Transport: Send + Sync {
-    /// A slot of a destination. Nothing is opened yet.
-    fn slot(&self, destination: &Destination) -> Box<dyn Slot>;
+    /// A slot of a destination. Nothing is opened yet. Its attempts end soon after the cutoff.
+    fn slot(&self, destination: &Destination, cutoff: &Cutoff) -> Box<dyn Slot>;
 }
 
 /// One of the connections that a destination lease allows; opened when it is first needed.
@@ -71,4 +72,7 @@ pub(crate) trait Slot: Send {
 
     /// Closes what is open.
     async fn close(&mut self);
+
+    /// Lets go of what is open, without a word: its state is not known.
+    fn abandon(&mut self);
 }

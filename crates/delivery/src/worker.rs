@@ -3,7 +3,8 @@
 //! The queue grants destination leases and streams their due deliveries; the worker answers
 //! with completions, heartbeats, and leases that it gives back. When the stream breaks, what
 //! waits is dropped (its leases lapse, and it is due again), attempts in hand end, and their
-//! completions are told in the next conversation.
+//! completions are told in the next conversation. When the worker stops, it says at once which
+//! deliveries it will not begin, and with each connection that closes, that its slot is free.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -14,7 +15,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use postrider_protocol::api::{self, Queue};
 use postrider_protocol::queue_v1::completion_ack::Status as Ack;
 use postrider_protocol::queue_v1::{
-    CompletionAck, Grant, Hello, LeasedDelivery, QueueFrame, queue_frame::Frame,
+    CompletionAck, Grant, Hello, LeasedDelivery, QueueFrame, Welcome, queue_frame::Frame,
 };
 use postrider_protocol::{Destination, Status};
 use postrider_telemetry::health::Component;
@@ -23,6 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::crew::{Crew, TRANSPORTS};
+use crate::heartbeat::Heartbeats;
 use crate::metrics;
 use crate::pool::{Lease, Phase};
 
@@ -109,7 +111,10 @@ impl Worker {
 struct Conversation<'a> {
     worker: &'a Worker,
     leases: HashMap<u64, Arc<Lease>>,
+    /// Leases that are over, and since when that is known.
+    over: HashMap<u64, Instant>,
     lease_time: Duration,
+    heartbeats: Heartbeats,
     /// Completions that the store could not take, and when they are told again.
     refused: Vec<(String, u64)>,
     repeat_at: Option<Instant>,
@@ -120,30 +125,33 @@ struct Conversation<'a> {
 
 impl<'a> Conversation<'a> {
     async fn hold(worker: &'a Worker, shutdown: &CancellationToken) -> End {
-        let mut stream = match Self::begin(worker).await {
+        let asked = Instant::now();
+        let (mut stream, welcome) = match Self::begin(worker).await {
             Ok(begun) => begun,
             Err(why) => return End::Lost(why),
         };
+        let begun = worker.crew.outbox.begun().unwrap_or(asked);
+        let lease_time = Duration::from_millis(welcome.lease_ms.max(100));
         let mut conversation = Self {
             worker,
             leases: HashMap::new(),
-            lease_time: stream.1,
+            over: HashMap::new(),
+            lease_time,
+            heartbeats: Heartbeats::new(begun, lease_time, welcome.answers_heartbeats),
             refused: Vec::new(),
             repeat_at: None,
             drain: None,
             farewell: false,
         };
-        let end = conversation.converse(&mut stream.0, shutdown).await;
-        for lease in conversation.leases.values() {
-            lease.change(Phase::Leaving);
-        }
+        let end = conversation.converse(&mut stream, shutdown).await;
+        conversation.let_go();
         metrics::handles().leases.set(0.0);
         end
     }
 
     async fn begin(
         worker: &Worker,
-    ) -> Result<(BoxStream<'static, api::Result<QueueFrame>>, Duration), String> {
+    ) -> Result<(BoxStream<'static, api::Result<QueueFrame>>, Welcome), String> {
         let hello = Hello {
             instance: worker.instance.clone(),
             transports: TRANSPORTS.map(str::to_owned).to_vec(),
@@ -157,8 +165,7 @@ impl<'a> Conversation<'a> {
                     frame: Some(Frame::Welcome(welcome)),
                 })) => {
                     tracing::info!(queue = %welcome.instance, lease_ms = welcome.lease_ms, "working for the queue");
-                    let lease = Duration::from_millis(welcome.lease_ms.max(100));
-                    Ok((stream, lease))
+                    Ok((stream, welcome))
                 }
                 Some(Ok(_)) => Err("it did not begin with a welcome".to_owned()),
                 Some(Err(error)) => Err(words(error)),
@@ -193,6 +200,9 @@ impl<'a> Conversation<'a> {
                     None => return End::Lost("the queue ended it".to_owned()),
                 },
                 _ = heartbeat.tick() => self.beat(),
+                () = tokio::time::sleep_until(self.heartbeats.leases_end().unwrap_or(far)) => {
+                    return End::Lost("it does not answer heartbeats".to_owned());
+                }
                 () = tokio::time::sleep_until(self.repeat_at.unwrap_or(far)) => self.repeat(),
                 () = shutdown.cancelled(), if self.drain.is_none() => self.leave(),
                 () = crew.tasks.wait(), if self.drain.is_some() && !crew.tasks.is_empty() => {}
@@ -224,6 +234,7 @@ impl<'a> Conversation<'a> {
                     if let Some(lease) = self.leases.remove(&token) {
                         tracing::warn!(token, destination = %lease.destination, "a lease was revoked");
                         lease.change(Phase::Revoked);
+                        self.over.insert(token, Instant::now());
                     }
                 }
             }
@@ -234,6 +245,12 @@ impl<'a> Conversation<'a> {
                     .filter_map(|token| self.leases.get(token))
                 {
                     lease.change(Phase::WantedBack);
+                }
+            }
+            Some(Frame::Heartbeat(answer)) => {
+                if let Some(sent) = self.heartbeats.answered(answer.number) {
+                    let pulse = &self.worker.crew.pulse;
+                    pulse.beat(sent.into_std(), self.lease_time);
                 }
             }
             // A second welcome, or a frame of a later version: nothing to do.
@@ -249,20 +266,40 @@ impl<'a> Conversation<'a> {
             return;
         };
         tracing::debug!(token = grant.token, %destination, slots = grant.slots, "lease granted");
-        let held = self.leases.get(&grant.token);
-        if held.is_some_and(|lease| lease.regrant(grant.slots)) {
-            return;
+        // A grant of more slots may cross with the lease on its way back: then it goes back as a whole,
+        // and its slots are others'. What is granted after that has another token. Or the store did
+        // not take it back, and has it still: it goes back once more. Where a grant crosses with the
+        // stop, the slots that were added go back.
+        let over = match self.leases.get(&grant.token) {
+            Some(lease) => !lease.regrant(grant.slots),
+            None if self.over.contains_key(&grant.token) => true,
+            None => {
+                self.begin_lease(grant.token, destination, grant.slots);
+                false
+            }
+        };
+        if over {
+            self.worker.crew.outbox.give_back(grant.token);
         }
-        let lease = Lease::new(grant.token, destination, grant.slots, outbox.clone());
+    }
+
+    fn begin_lease(&mut self, token: u64, destination: Destination, slots: u32) {
+        let outbox = self.worker.crew.outbox.clone();
+        let lease = Lease::new(token, destination, slots, outbox);
         if self.drain.is_some() {
             lease.change(Phase::Leaving);
             return;
         }
-        self.leases.insert(grant.token, lease);
+        self.leases.insert(token, lease);
         metrics::handles().leases.set(self.leases.len() as f64);
     }
 
     fn deliver(&self, delivery: LeasedDelivery) {
+        if self.drain.is_some() {
+            // It crossed with the word that the worker stops.
+            let outbox = &self.worker.crew.outbox;
+            return outbox.give_back_delivery(delivery.token, delivery.delivery_id);
+        }
         match self.leases.get(&delivery.token) {
             Some(lease) => self.worker.crew.take(lease, delivery),
             // It crossed with the lease on its way back, which made it due again.
@@ -304,11 +341,35 @@ impl<'a> Conversation<'a> {
 
     fn beat(&mut self) {
         let crew = &self.worker.crew;
-        crew.outbox.heartbeat();
-        crew.pulse.beat(self.lease_time);
+        let now = Instant::now();
+        crew.outbox.heartbeat(self.heartbeats.next(now));
+        if !self.heartbeats.are_answered() {
+            crew.pulse.beat(now.into_std(), self.lease_time);
+        }
         let idle = crew.live.load().config.idle.0;
-        self.leases.retain(|_, lease| !lease.over_after(idle));
+        let over = self.leases.extract_if(|_, lease| lease.over_after(idle));
+        self.over.extend(over.map(|(token, _)| (token, now)));
+        // The queue knows by now, or the conversation is over.
+        self.over
+            .retain(|_, since| since.elapsed() < 2 * self.lease_time);
         metrics::handles().leases.set(self.leases.len() as f64);
+    }
+
+    /// The conversation is over. What is in hand may go on until the leases end at the queue; then
+    /// their slots are others', and connections must not be open any more.
+    fn let_go(&self) {
+        let leases: Vec<Arc<Lease>> = self.leases.values().cloned().collect();
+        for lease in &leases {
+            lease.change(Phase::Leaving);
+        }
+        if let Some(end) = self.heartbeats.leases_end() {
+            tokio::spawn(async move {
+                tokio::time::sleep_until(end).await;
+                for lease in leases {
+                    lease.change(Phase::Revoked);
+                }
+            });
+        }
     }
 
     /// The stop: nothing new is begun, attempts in hand end, connections close.
@@ -321,7 +382,7 @@ impl<'a> Conversation<'a> {
         );
         self.worker.health.not_ready("stopping");
         crew.outbox.drain();
-        for (_, lease) in self.leases.drain() {
+        for lease in self.leases.values() {
             lease.change(Phase::Leaving);
         }
         crew.tasks.close();

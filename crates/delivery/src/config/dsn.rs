@@ -1,6 +1,6 @@
 //! The section `[delivery.dsn]`.
 
-use postrider_config::values::Size;
+use postrider_config::values::{Period, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,14 @@ pub struct DsnConfig {
     pub full_up_to: Size,
     /// The most of a header section that is returned; the rest is cut at a line's end.
     pub headers_up_to: Size,
+    /// DSNs that one address gets within `limit_period`, e.g. 100; the rest is not sent, which the
+    /// journey of the message tells and `postrider.delivery.dsns.withheld` counts. It saves whoever
+    /// was forged as the sender of a flood of undeliverable mail, and costs a sender of many
+    /// messages the news of some that failed: so 0, no limit, unless you set one. Each delivery
+    /// worker counts for itself: with four of them an address may get four times as many.
+    pub limit: u32,
+    /// See `limit`. The window slides.
+    pub limit_period: Period,
 }
 
 impl Default for DsnConfig {
@@ -28,6 +36,8 @@ impl Default for DsnConfig {
             contact: String::new(),
             full_up_to: Size::kib(50),
             headers_up_to: Size::kib(16),
+            limit: 0,
+            limit_period: Period::seconds(3600),
         }
     }
 }
@@ -42,6 +52,9 @@ impl DsnConfig {
         }
         if self.full_up_to > Size::mib(1) || self.headers_up_to > Size::mib(1) {
             problems.push("delivery.dsn: a DSN returns at most 1MiB".to_owned());
+        }
+        if self.limit > 0 && self.limit_period.0.is_zero() {
+            problems.push("delivery.dsn.limit_period: must be longer than nothing".to_owned());
         }
         problems
     }

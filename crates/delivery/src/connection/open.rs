@@ -3,16 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use postrider_protocol::net::Dialer;
 use postrider_protocol::queue_v1::DialogueLine;
 use postrider_smtp::client::{
     ClientConfig, Event, Failure, FailureKind, Phase, Session, TlsUse, Transport,
 };
 use postrider_smtp::credentials::Credentials;
 use postrider_telemetry::trace::MessageSpan;
+use postrider_tls::client::TlsClient;
 use tokio::time::timeout;
 
-use super::{Connection, Stream, TlsClient};
+use super::{Connection, Stream};
 use crate::config::{Timeouts, TlsPolicy};
+use crate::cutoff::Cutoff;
 use crate::metrics;
 use crate::outcome::Verdict;
 use crate::verdict;
@@ -40,10 +43,13 @@ impl std::fmt::Display for Target {
 pub(crate) struct Opener<'a> {
     pub(crate) client_name: &'a str,
     pub(crate) sources: &'a [IpAddr],
+    /// What makes connections, if not the system.
+    pub(crate) dialer: Option<&'a dyn Dialer>,
     pub(crate) timeouts: &'a Timeouts,
     pub(crate) tls: TlsPolicy,
     pub(crate) tls_client: &'a TlsClient,
     pub(crate) credentials: Option<&'a Credentials>,
+    pub(crate) cutoff: &'a Cutoff,
 }
 
 /// Why a connection never became usable.
@@ -113,6 +119,7 @@ impl Opener<'_> {
             session,
             target,
             self.timeouts.clone(),
+            self.cutoff.clone(),
         ));
         connection.note(&format!("connected to {target}"));
         match self.greet(&mut connection, span).await {
@@ -136,7 +143,12 @@ impl Opener<'_> {
         span.set("server.address", &target.host)
             .set("network.peer.address", target.address.ip())
             .set("network.peer.port", target.address.port());
-        let connect = Stream::connect(target.address, self.sources);
+        let connect = async {
+            match self.dialer {
+                Some(dialer) => dialer.dial(target.address).await.map(Stream::Other),
+                None => Stream::connect(target.address, self.sources).await,
+            }
+        };
         let why = match timeout(self.timeouts.connect.0, connect).await {
             Ok(Ok(stream)) => return Ok(stream),
             Ok(Err(error)) => {

@@ -89,9 +89,12 @@ impl Connection {
             Content::Stored(stream) => {
                 let mut sent = 0;
                 loop {
-                    let piece = timeout(BODY, stream.next())
-                        .await
-                        .map_err(|_| Status::deadline_exceeded("no more content in time"))?;
+                    let Some(piece) = self.cutoff.or(timeout(BODY, stream.next())).await else {
+                        self.session.connection_lost(super::CUT);
+                        return Ok(());
+                    };
+                    let piece =
+                        piece.map_err(|_| Status::deadline_exceeded("no more content in time"))?;
                     match piece {
                         Some(piece) => {
                             let piece = piece?;
@@ -137,10 +140,11 @@ impl Connection {
         let wait = self.timeouts.block.0;
         match self.flush(wait).await {
             Ok(()) => true,
-            Err(why) => {
-                self.output.bytes.clear();
-                self.output.outline.note(&why);
-                self.session.connection_lost(why);
+            Err(lost) => {
+                self.output.outline.note(&lost.why);
+                if lost.silent {
+                    self.session.connection_lost(lost.why);
+                }
                 false
             }
         }

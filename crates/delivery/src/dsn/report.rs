@@ -2,7 +2,8 @@
 //! (RFC 3464, RFC 6533) and the original, whole or its header section.
 
 use postrider_protocol::QueueId;
-use postrider_protocol::queue_v1::RecipientOutcome;
+use postrider_protocol::queue_v1::{OutcomeKind, RecipientOutcome};
+use postrider_smtp::datetime::DateTime;
 
 use super::field::{date, field, from_xtext, one_line, typed_address};
 use super::returned::Original;
@@ -115,14 +116,18 @@ impl Report<'_> {
     }
 
     fn subject(&self) -> &'static str {
+        let all = |action| self.due.iter().all(|due| due.action == action);
         let any = |action| self.due.iter().any(|due| due.action == action);
-        match (
-            any(Action::Failed),
-            any(Action::Delivered) || any(Action::Relayed),
-        ) {
-            (true, false) => "Your message could not be delivered",
-            (true, true) => "Your message could not be delivered to everybody",
-            (false, _) => "Your message has been delivered",
+        if all(Action::Failed) {
+            "Your message could not be delivered"
+        } else if any(Action::Failed) {
+            "Your message could not be delivered to everybody"
+        } else if all(Action::Delayed) {
+            "Your message is delayed"
+        } else if any(Action::Delayed) {
+            "Your message is delayed for some"
+        } else {
+            "Your message has been delivered"
         }
     }
 
@@ -146,6 +151,15 @@ impl Report<'_> {
             &format!("dns; {}", self.notifier.hostname),
         );
         field(&mut out, "Arrival-Date", &date(about.delivery.accepted_us));
+        if about.delivery.release_us > 0 {
+            // RFC 4865 section 6.
+            let moment = DateTime(about.delivery.release_us / 1_000_000);
+            field(
+                &mut out,
+                "Future-Release-Request",
+                &format!("until;{moment}"),
+            );
+        }
         field(&mut out, "X-Postrider-Queue-Id", &about.delivery.queue_id);
         for due in self.due {
             out.push_str("\r\n");
@@ -172,6 +186,7 @@ impl Report<'_> {
         field(out, "Final-Recipient", &address);
         let action = match due.action {
             Action::Failed => "failed",
+            Action::Delayed => "delayed",
             Action::Delivered => "delivered",
             Action::Relayed => "relayed",
         };
@@ -185,18 +200,23 @@ impl Report<'_> {
             }
             let said = one_line(&outcome::line(outcome), international);
             field(out, "Diagnostic-Code", &format!("smtp; {said}"));
-        } else if due.action == Action::Failed {
+        } else if matches!(due.action, Action::Failed | Action::Delayed) {
             let said = one_line(&outcome.reply_text, international);
             field(out, "Diagnostic-Code", &format!("x-postrider; {said}"));
         }
         field(out, "Last-Attempt-Date", &date(self.about.ended_us));
+        if due.action == Action::Delayed {
+            let until = self.about.delivery.expires_us;
+            field(out, "Will-Retry-Until", &date(until));
+        }
     }
 
     /// The field is obligatory and has a grammar, which a remote's status may break.
     fn status_code(&self, outcome: &RecipientOutcome) -> String {
-        let class = match outcome.reply_code {
-            200..=299 => '2',
-            _ => '5',
+        let class = match outcome.kind() {
+            OutcomeKind::Delivered => '2',
+            OutcomeKind::Deferred | OutcomeKind::Unknown => '4',
+            OutcomeKind::Failed | OutcomeKind::Unspecified => '5',
         };
         let status = &outcome.enhanced_status;
         let mut parts = status.split('.');

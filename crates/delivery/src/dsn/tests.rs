@@ -114,7 +114,12 @@ async fn notify(
     report.reach = reach;
     report.remote_host = "mx.there.test".to_owned();
     report.remote_address = "192.0.2.7".to_owned();
-    let due = due(envelope, &report.outcomes, reach);
+    let due = due(
+        envelope,
+        &report.outcomes,
+        reach,
+        delivery.delay_warning_due,
+    );
     if due.is_empty() {
         return None;
     }
@@ -221,7 +226,6 @@ async fn a_failure_is_told_as_the_rfcs_say() {
 
 #[tokio::test]
 async fn who_is_told_follows_notify() {
-    const DELAY: u32 = 8;
     let everybody = |verdict: Verdict| {
         move |notify_bits: u32| {
             (
@@ -248,11 +252,12 @@ async fn who_is_told_follows_notify() {
         ),
         (taken(), NEVER, Reach::Final, None),
         (Verdict::deferred("4.0.0", ""), 0, Reach::Final, None),
+        (Verdict::deferred("4.0.0", ""), DELAY, Reach::Final, None),
         (Verdict::unknown(""), FAILURE | SUCCESS, Reach::Final, None),
     ] {
         let (envelope, verdict) = everybody(verdict)(notify_bits);
         let outcomes = verdicts(&envelope, vec![verdict.clone()]);
-        let told = due(&envelope, &outcomes, reach);
+        let told = due(&envelope, &outcomes, reach, false);
         assert_eq!(
             told.first().map(|due| due.action),
             action,
@@ -266,7 +271,9 @@ async fn a_dsn_is_never_answered() {
     let mut envelope = envelope(vec![recipient("alice@there.test", FAILURE)]);
     envelope.reverse_path = String::new();
     let outcomes = verdicts(&envelope, vec![refused()]);
-    assert!(due(&envelope, &outcomes, Reach::PassedOn).is_empty());
+    assert!(due(&envelope, &outcomes, Reach::PassedOn, false).is_empty());
+    let late = verdicts(&envelope, vec![Verdict::deferred("4.4.1", "")]);
+    assert!(due(&envelope, &late, Reach::PassedOn, true).is_empty());
 }
 
 #[tokio::test]
@@ -395,4 +402,90 @@ async fn what_a_server_says_cannot_break_the_report() {
             .split(|byte| *byte == b'\n')
             .all(|line| line.len() <= 999)
     );
+}
+
+/// A DSN with its own id as `{id}`, and line ends as an editor has them.
+fn readable(message: &NewMessage) -> String {
+    let content = content(message);
+    let text = std::str::from_utf8(&content).unwrap();
+    assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
+    text.replace("\r\n", "\n")
+        .replace(&message.queue_id, "{id}")
+}
+
+fn late() -> LeasedDelivery {
+    LeasedDelivery {
+        delay_warning_due: true,
+        expires_us: 784_543_777_000_000,
+        ..delivery(inline())
+    }
+}
+
+#[tokio::test]
+async fn a_delay_is_told_as_the_rfcs_say() {
+    let mut envelope = envelope(vec![
+        recipient("alice@there.test", 0),
+        recipient("carol@there.test", FAILURE | DELAY),
+        recipient("never@there.test", NEVER),
+        recipient("failure@there.test", FAILURE),
+        recipient("taken@there.test", DELAY),
+    ]);
+    // A delay is no failure: the content is not returned.
+    envelope.dsn_return = DsnReturn::Full.into();
+    let greylisted = Verdict::of_reply(450, Some("4.2.0".into()), "Greylisted".into());
+    let outcomes = verdicts(
+        &envelope,
+        vec![
+            greylisted.clone(),
+            Verdict::unknown("The connection was lost after the message was sent"),
+            greylisted.clone(),
+            greylisted,
+            taken(),
+        ],
+    );
+    let message = notify(&envelope, outcomes, &late(), Reach::PassedOn)
+        .await
+        .unwrap();
+    let sent = message.envelope.as_ref().unwrap();
+    assert_eq!(sent.reverse_path, "");
+    assert_eq!(sent.recipients[0].dsn_notify, NEVER);
+    assert_eq!(readable(&message), include_str!("golden/delayed.eml"));
+    let content = content(&message);
+    let parsed = MessageParser::default().parse(&content).unwrap();
+    assert_eq!(parsed.parts.len(), 4, "the whole and three parts");
+}
+
+#[tokio::test]
+async fn failures_and_delays_are_told_together() {
+    let envelope = envelope(vec![
+        recipient("alice@there.test", 0),
+        recipient("carol@there.test", 0),
+    ]);
+    let connecting = Verdict::deferred("4.4.1", "Connecting to mx.there.test failed");
+    let outcomes = verdicts(&envelope, vec![refused(), connecting]);
+    let mut late = late();
+    late.release_us = 784_111_776_000_000;
+    late.tenant = "here.test".to_owned();
+    late.priority = 3;
+    let message = notify(&envelope, outcomes, &late, Reach::PassedOn)
+        .await
+        .unwrap();
+    assert_eq!(
+        readable(&message),
+        include_str!("golden/failed-and-delayed.eml")
+    );
+    assert_eq!(
+        (message.tenant.as_str(), message.priority),
+        ("here.test", 3)
+    );
+}
+
+#[tokio::test]
+async fn a_delay_that_nobody_asks_about_makes_no_dsn() {
+    for notify_bits in [NEVER, SUCCESS, FAILURE, SUCCESS | FAILURE] {
+        let envelope = envelope(vec![recipient("a@x.test", notify_bits)]);
+        let outcomes = verdicts(&envelope, vec![Verdict::deferred("4.4.1", "")]);
+        let told = notify(&envelope, outcomes, &late(), Reach::Final).await;
+        assert!(told.is_none(), "{notify_bits}");
+    }
 }

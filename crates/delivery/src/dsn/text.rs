@@ -17,8 +17,14 @@ impl Report<'_> {
             "This is the mail system at {}.",
             self.notifier.hostname
         )];
+        let delayed = format!(
+            "Your message could not yet be delivered to the following recipients. It is tried again \
+             until {}. This is only a warning: you need not send it again.",
+            date(delivery.expires_us)
+        );
         for (action, news) in [
             (Action::Failed, self.bad_news()),
+            (Action::Delayed, delayed.as_str()),
             (Action::Delivered, "Your message is in the mailbox of:"),
             (
                 Action::Relayed,
@@ -43,11 +49,17 @@ impl Report<'_> {
             }
         }
         lines.push(String::new());
-        if self.due.iter().any(|due| due.action == Action::Failed) {
-            lines.extend(wrap(
-                "It will not be tried again. If the reason above does not help you, \
-                 the recipients' own mail service, or the people below, may.",
-            ));
+        let failed = self.due.iter().any(|due| due.action == Action::Failed);
+        if failed {
+            let what = if self.due.iter().any(|due| due.action == Action::Delayed) {
+                "What could not be delivered"
+            } else {
+                "It"
+            };
+            lines.extend(wrap(&format!(
+                "{what} will not be tried again. If the reason above does not help you, \
+                 the recipients' own mail service, or the people below, may."
+            )));
             lines.push(String::new());
         }
         if matches!(self.original, Original::Headers(_)) {
@@ -93,7 +105,7 @@ impl Report<'_> {
         let attempt = self.about.attempt;
         if !outcome.from_remote {
             return match action {
-                Action::Failed => wrap_at(&words, "        "),
+                Action::Failed | Action::Delayed => wrap_at(&words, "        "),
                 Action::Delivered | Action::Relayed => Vec::new(),
             };
         }

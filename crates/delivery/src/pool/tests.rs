@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
-use postrider_protocol::queue_v1::{Envelope, Hello, worker_frame};
+use futures_util::stream::BoxStream;
+use postrider_protocol::queue_v1::{Envelope, Hello, WorkerFrame, worker_frame};
 use postrider_telemetry::trace::MessageSpan;
 
 use super::*;
@@ -32,6 +33,8 @@ impl Slot for Fake {
     }
 
     async fn close(&mut self) {}
+
+    fn abandon(&mut self) {}
 }
 
 fn fake() -> Fake {
@@ -52,6 +55,32 @@ fn lease(slots: u32) -> (Arc<Lease>, Arc<Outbox>) {
     let outbox = Arc::new(Outbox::default());
     let destination = Destination::new("smtp", "x.test");
     (Lease::new(7, destination, slots, outbox.clone()), outbox)
+}
+
+/// What the worker tells of its leases, as it does.
+struct Frames(BoxStream<'static, WorkerFrame>);
+
+impl Frames {
+    fn of(outbox: &Arc<Outbox>) -> Self {
+        Self(outbox.converse(Hello::default()))
+    }
+
+    /// What is given back next: of a lease that goes on, the deliveries and the slots that are kept.
+    async fn next(&mut self) -> String {
+        loop {
+            let frame = self.0.next().await.unwrap();
+            match frame.frame.unwrap() {
+                worker_frame::Frame::GiveBack(list) => return format!("{:?}", list.tokens),
+                worker_frame::Frame::PartialReturns(batch) => {
+                    let parts = batch.returns.iter();
+                    let parts =
+                        parts.map(|part| format!("{}/{}", part.delivery_ids.join("+"), part.slots));
+                    return parts.collect::<Vec<_>>().join(" ");
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 /// The tokens that were given back, all of them.
@@ -225,12 +254,55 @@ async fn a_lease_that_is_granted_again_has_the_new_slots() {
     let (lease, outbox) = lease(1);
     let first = lease.push(delivery("1")).unwrap();
     assert!(lease.push(delivery("2")).is_none());
-    assert!(lease.regrant(2));
+    lease.regrant(2);
     let second = lease.push(delivery("3")).unwrap();
     assert_eq!(second.1.delivery_id, "2", "first come, first served");
     assert!(lease.push(delivery("4")).is_none());
     lease.change(Phase::Leaving);
-    assert!(!lease.regrant(3));
+    lease.regrant(3);
+    assert!(lease.push(delivery("5")).is_none(), "it is on its way back");
     drop((first, second));
     assert_eq!(given_back(&outbox).await, [7]);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_left_gives_back_what_waits_and_each_slot_as_it_closes() {
+    let (lease, outbox) = lease(4);
+    let mut frames = Frames::of(&outbox);
+    let (mut one, _) = lease.push(delivery("1")).unwrap();
+    let (two, _) = lease.push(delivery("2")).unwrap();
+    let (mut three, _) = lease.push(delivery("3")).unwrap();
+    let (four, _) = lease.push(delivery("4")).unwrap();
+    assert!(lease.push(delivery("5")).is_none());
+    assert!(lease.push(delivery("6")).is_none());
+    drop(four);
+    lease.change(Phase::Leaving);
+    assert_eq!(frames.next().await, "5+6/3");
+    lease.change(Phase::Leaving);
+    assert!(one.leave(LONG).is_none());
+    assert_eq!(frames.next().await, "/2");
+    // A grant that crossed with the word of it: what was added goes back, and no more.
+    lease.regrant(9);
+    assert_eq!(frames.next().await, "/2");
+    assert!(lease.push(delivery("7")).is_none());
+    drop(two);
+    assert_eq!(frames.next().await, "/1");
+    assert!(three.leave(LONG).is_none());
+    assert_eq!(frames.next().await, "[7]");
+    lease.regrant(9);
+    assert!(lease.push(delivery("8")).is_none());
+    outbox.end();
+    assert!(frames.0.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_lease_that_is_held_gives_back_no_slot_before_the_last() {
+    let (lease, outbox) = lease(2);
+    let mut frames = Frames::of(&outbox);
+    let (mut one, _) = lease.push(delivery("1")).unwrap();
+    let (mut two, _) = lease.push(delivery("2")).unwrap();
+    lease.change(Phase::WantedBack);
+    assert!(one.leave(Duration::ZERO).is_none());
+    assert!(two.leave(Duration::ZERO).is_none());
+    assert_eq!(frames.next().await, "[7]");
 }

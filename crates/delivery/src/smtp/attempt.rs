@@ -32,7 +32,7 @@ pub(super) struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     pub(super) fn new(delivery: &'a LeasedDelivery, envelope: &'a Envelope) -> Self {
         let size = delivery.body.as_ref().map_or(0, |body| body.size);
-        let sendable = Sendable::new(envelope, size);
+        let sendable = Sendable::new(envelope, size, delivery.priority);
         let outcomes = envelope
             .recipients
             .iter()
@@ -83,6 +83,8 @@ impl<'a> Attempt<'a> {
             let lost = Verdict::deferred("4.4.2", "The connection was lost");
             self.fallback = Some(lost);
         }
+        // Most recipients of a message share the reply to its end.
+        let mut last: Option<(&Outcome, Option<Verdict>)> = None;
         for (number, outcome) in who.iter().zip(outcomes) {
             if let Outcome::Deferred(failure) = outcome
                 && verdict::is_of_connection(failure)
@@ -97,9 +99,12 @@ impl<'a> Attempt<'a> {
             if let Outcome::NextTransaction(reply) = outcome {
                 self.fallback = Some(verdict::of_reply(reply));
             }
-            if let Some(verdict) = verdict::of_outcome(outcome) {
+            if last.as_ref().is_none_or(|(known, _)| *known != outcome) {
+                last = Some((outcome, verdict::of_outcome(outcome)));
+            }
+            if let Some((_, Some(verdict))) = &last {
                 let address = &self.envelope.recipients[*number].address;
-                self.outcomes[*number] = Some(verdict.on(address));
+                self.outcomes[*number] = Some(verdict.clone().on(address));
                 progress = true;
             }
         }

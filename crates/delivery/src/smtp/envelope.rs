@@ -6,7 +6,7 @@ use postrider_protocol::queue_v1::{self, DsnReturn as Ret};
 use postrider_smtp::address::{ForwardPath, ReversePath};
 use postrider_smtp::client::Message;
 use postrider_smtp::envelope::{
-    DsnReturn, Envelope, MailParameters, Notify, RcptParameters, Recipient,
+    DsnReturn, Envelope, MailParameters, Notify, Priority, RcptParameters, Recipient,
 };
 
 use crate::outcome::Verdict;
@@ -20,7 +20,7 @@ pub(super) struct Sendable {
 }
 
 impl Sendable {
-    pub(super) fn new(envelope: &queue_v1::Envelope, size: u64) -> Self {
+    pub(super) fn new(envelope: &queue_v1::Envelope, size: u64, priority: i32) -> Self {
         let reverse_path = ReversePath::parse(&envelope.reverse_path);
         let mut recipients = Vec::with_capacity(envelope.recipients.len());
         let places = envelope
@@ -42,7 +42,7 @@ impl Sendable {
         Self {
             envelope: Arc::new(Envelope {
                 reverse_path: reverse_path.unwrap_or(ReversePath::Null),
-                parameters: parameters(envelope),
+                parameters: parameters(envelope, priority),
                 recipients,
             }),
             size,
@@ -101,7 +101,7 @@ fn convert(recipient: &queue_v1::Recipient) -> Result<Recipient, Verdict> {
     })
 }
 
-fn parameters(envelope: &queue_v1::Envelope) -> MailParameters {
+fn parameters(envelope: &queue_v1::Envelope, priority: i32) -> MailParameters {
     MailParameters {
         size: None,
         eight_bit_mime: envelope.eight_bit_mime,
@@ -112,6 +112,8 @@ fn parameters(envelope: &queue_v1::Envelope) -> MailParameters {
             Ret::Unspecified => None,
         },
         envid: boxed(&envelope.dsn_envid),
+        hold: None,
+        priority: Priority::new(priority).unwrap_or_default(),
     }
 }
 
@@ -142,6 +144,7 @@ mod tests {
         let sendable = Sendable::new(
             &envelope("a@b.test", &["x@y.test", "no address", "z@y.test"]),
             5,
+            0,
         );
         assert_eq!(sendable.refusal(1).map(|v| v.status), Some("5.1.3".into()));
         assert_eq!(sendable.refusal(0), None);
@@ -160,7 +163,7 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_from_what_is_no_address() {
-        let sendable = Sendable::new(&envelope("no address", &["x@y.test"]), 5);
+        let sendable = Sendable::new(&envelope("no address", &["x@y.test"]), 5, 0);
         assert_eq!(sendable.refusal(0).map(|v| v.status), Some("5.1.7".into()));
     }
 }

@@ -123,6 +123,35 @@ async fn idle_connections_close_and_the_lease_goes_back() {
     world.end().await;
 }
 
+/// More slots were granted, and deliveries sent, before the queue knew that the lease went back. What
+/// was sent is due again, and the slots are free: they may be another worker's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_that_crosses_with_its_lease_on_the_way_back_is_none() {
+    let sink = Sink::willing("127.0.0.1").await;
+    let world = World::start(zones(), sink.address.port(), |config| {
+        config.idle = Period(Duration::from_millis(50));
+    })
+    .await;
+    for (token, crosses) in [(1, true), (2, false)] {
+        world.queue.grant(token, "smtp:there.test", 1);
+        let mut first = delivery(&["alice@there.test"], CONTENT);
+        first.token = token;
+        world.queue.deliver(vec![first]);
+        world.queue.completion().await;
+        if crosses {
+            assert_eq!(world.queue.given_back().await, [token]);
+            world.queue.grant(token, "smtp:there.test", 2);
+            let mut crossed = delivery(&["bob@there.test"], CONTENT);
+            crossed.token = token;
+            world.queue.deliver(vec![crossed]);
+            // Or the queue's store did not take it back: then it would keep it for this worker.
+            assert_eq!(world.queue.given_back().await, [token]);
+        }
+    }
+    world.end().await;
+    assert_eq!(sink.taken().len(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wanted_lease_goes_back_as_soon_as_it_is_idle() {
     let sink = Sink::willing("127.0.0.1").await;
@@ -172,21 +201,26 @@ async fn a_stop_lets_transactions_end_and_gives_the_lease_back() {
     .await;
     let world = World::with(&sink).await;
     world.queue.grant(1, "smtp:there.test", 1);
-    world.queue.deliver(vec![
-        delivery(&["alice@there.test"], CONTENT),
-        delivery(&["second@there.test"], CONTENT),
-    ]);
+    let waits = delivery(&["second@there.test"], CONTENT);
+    let second = waits.delivery_id.clone();
+    world
+        .queue
+        .deliver(vec![delivery(&["alice@there.test"], CONTENT), waits]);
     until("the first is under way", || {
         sink.commands().iter().any(|c| c == "DATA")
     })
     .await;
     world.stop.cancel();
     let mut drained = false;
-    let mut completed = Vec::new();
+    let (mut completed, mut returned) = (Vec::new(), Vec::new());
     loop {
         use postrider_protocol::queue_v1::worker_frame::Frame;
         match world.queue.told().await {
             Frame::Drain(_) => drained = true,
+            Frame::PartialReturns(batch) => {
+                assert!(completed.is_empty(), "at once");
+                returned.extend(batch.returns);
+            }
             Frame::Completions(batch) => completed.extend(batch.completions),
             Frame::GiveBack(list) => {
                 assert_eq!(list.tokens, [1]);
@@ -197,6 +231,8 @@ async fn a_stop_lets_transactions_end_and_gives_the_lease_back() {
     }
     assert!(drained);
     assert_eq!(completed.len(), 1, "what waited is not begun");
+    assert_eq!(returned.len(), 1);
+    assert_eq!(returned[0].delivery_ids, [second]);
     let attempt = completed[0].attempt.as_ref().unwrap();
     assert_eq!(attempt.outcomes[0].kind(), OutcomeKind::Delivered);
     world.end().await;
@@ -223,4 +259,68 @@ async fn a_stop_does_not_wait_for_a_server_that_hangs() {
     let begun = Instant::now();
     world.end().await;
     assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_cuts_off_behind_the_dot_is_unknown() {
+    let sink = Sink::start("127.0.0.1", 0, sink::USUAL, |line| match line.text {
+        "." => Say::Hang,
+        text if text.starts_with("RCPT TO:<no@") => Say::Reply("550 5.1.1 No such user"),
+        _ => Say::Usual,
+    })
+    .await;
+    let world = World::start(zones(), sink.address.port(), |config| {
+        config.drain = Period(Duration::from_millis(200));
+    })
+    .await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    let recipients = ["alice@there.test", "no@there.test", "bob@there.test"];
+    world.queue.deliver(vec![delivery(&recipients, CONTENT)]);
+    until("it hangs", || sink.commands().iter().any(|c| c == "DATA")).await;
+    // The content follows at once.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.stop.cancel();
+    use postrider_protocol::queue_v1::worker_frame::Frame;
+    let completion = loop {
+        match world.queue.told().await {
+            Frame::Completions(mut batch) => break batch.completions.remove(0),
+            Frame::Drain(_) => {}
+            other => panic!("the lease goes back after the completion: {other:?}"),
+        }
+    };
+    let kinds: Vec<_> = completion.attempt.unwrap().outcomes;
+    let kinds: Vec<_> = kinds.iter().map(|outcome| outcome.kind()).collect();
+    assert_eq!(
+        kinds,
+        [
+            OutcomeKind::Unknown,
+            OutcomeKind::Failed,
+            OutcomeKind::Unknown
+        ]
+    );
+    assert_eq!(world.queue.given_back().await, [1]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stop_cuts_off_before_the_dot_is_due_again_at_once() {
+    let sink = Sink::start("127.0.0.1", 0, sink::USUAL, |line| match line.text {
+        "DATA" => Say::Hang,
+        _ => Say::Usual,
+    })
+    .await;
+    let world = World::start(zones(), sink.address.port(), |config| {
+        config.drain = Period(Duration::from_millis(200));
+    })
+    .await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    world
+        .queue
+        .deliver(vec![delivery(&["alice@there.test"], CONTENT)]);
+    until("it hangs", || sink.commands().iter().any(|c| c == "DATA")).await;
+    world.stop.cancel();
+    // Without a completion: it is not counted as an attempt.
+    assert_eq!(world.queue.given_back().await, [1]);
+    world.end().await;
+    assert_eq!(sink.connections(), 1);
 }

@@ -5,7 +5,8 @@ use postrider_protocol::Status;
 use postrider_protocol::queue_v1::{Body, OutcomeKind, body};
 
 use crate::kit::queue::delivery;
-use crate::kit::{Sink, World};
+use crate::kit::sink::USUAL;
+use crate::kit::{Say, Sink, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dots_and_eight_bits_arrive_unchanged() {
@@ -59,14 +60,24 @@ async fn a_missing_or_broken_body_is_deferred_and_never_delivered_in_part() {
     let world = World::with(&sink).await;
     world.queue.grant(1, "smtp:there.test", 1);
     let half = || Ok(Bytes::from_static(b"Subject: half\r\n\r\nhalf"));
-    world
-        .queue
-        .store("broken", vec![half(), Err(Status::data_loss("disk"))]);
-    world.queue.store("short", vec![half()]);
-    for name in ["missing", "broken", "short"] {
+    // Far more than is held back, so that the server has some of it already.
+    let much = || Ok(Bytes::from(vec![b'x'; 300_000]));
+    let broken = || Err(Status::data_loss("disk"));
+    for (name, pieces, begun) in [
+        ("missing", None, false),
+        ("broken", Some(vec![half(), broken()]), true),
+        ("broken late", Some(vec![half(), much(), broken()]), true),
+        ("short", Some(vec![half()]), true),
+        ("long", Some(vec![half(), much(), much()]), true),
+        ("empty", Some(vec![]), true),
+    ] {
+        if let Some(pieces) = pieces {
+            world.queue.store(name, pieces);
+        }
+        let before = sink.commands().len();
         let mut bad = delivery(&["alice@there.test"], "");
         bad.body = Some(Body {
-            size: 1000,
+            size: 400_000,
             content: Some(body::Content::Stored(name.to_owned())),
         });
         world.queue.deliver(vec![bad]);
@@ -74,7 +85,10 @@ async fn a_missing_or_broken_body_is_deferred_and_never_delivered_in_part() {
         let outcome = &completion.attempt.as_ref().unwrap().outcomes[0];
         assert_eq!(outcome.kind(), OutcomeKind::Deferred, "{name}: {outcome:?}");
         assert_eq!(outcome.enhanced_status, "4.3.0", "{name}");
+        assert!(!outcome.from_remote && outcome.reply_text.contains("cannot be read"));
         assert!(completion.dsn.is_empty());
+        let said = &sink.commands()[before..];
+        assert_eq!(said.contains(&"DATA".to_owned()), begun, "{name}: {said:?}");
     }
     assert!(sink.taken().is_empty());
     // The slot is good for the next message.
@@ -83,5 +97,32 @@ async fn a_missing_or_broken_body_is_deferred_and_never_delivered_in_part() {
         .deliver(vec![delivery(&["alice@there.test"], "x\r\n")]);
     let attempt = world.queue.completion().await.attempt.unwrap();
     assert_eq!(attempt.outcomes[0].kind(), OutcomeKind::Delivered);
+    assert_eq!(sink.taken().len(), 1);
+    world.end().await;
+    let quits = sink.commands().iter().filter(|c| *c == "QUIT").count();
+    assert_eq!(quits, 1, "only the last is left in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_refused_is_told_although_the_body_is_missing() {
+    let sink = Sink::start("127.0.0.1", 0, USUAL, |line| match line.text {
+        text if text.starts_with("RCPT TO:<no@") => Say::Reply("550 5.1.1 No such user"),
+        _ => Say::Usual,
+    })
+    .await;
+    let world = World::with(&sink).await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    world
+        .queue
+        .store("broken", vec![Err(Status::data_loss("disk"))]);
+    let mut bad = delivery(&["no@there.test", "alice@there.test"], "");
+    bad.body = Some(Body {
+        size: 10,
+        content: Some(body::Content::Stored("broken".to_owned())),
+    });
+    world.queue.deliver(vec![bad]);
+    let attempt = world.queue.completion().await.attempt.unwrap();
+    let kinds: Vec<_> = attempt.outcomes.iter().map(|one| one.kind()).collect();
+    assert_eq!(kinds, [OutcomeKind::Failed, OutcomeKind::Deferred]);
     world.end().await;
 }

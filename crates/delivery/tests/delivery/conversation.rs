@@ -51,8 +51,9 @@ async fn an_attempt_that_ends_after_the_conversation_is_told_in_the_next() {
     .await;
     world.queue.cut();
     let completion = world.queue.completion().await;
-    assert_eq!((completion.delivery_id, completion.token), (id, 1));
-    assert_eq!(world.queue.given_back().await, [1]);
+    assert_eq!(completion.delivery_id, id);
+    assert_eq!(completion.token, 1);
+    assert_eq!(world.queue.given_back_after(&completion).await, [1]);
     assert_eq!(
         sink.taken().len(),
         1,
@@ -122,5 +123,64 @@ async fn a_revoked_lease_begins_nothing_more() {
     let taken = sink.taken();
     assert_eq!(taken.len(), 2);
     assert!(taken[1].recipients[0].contains("fourth@"));
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_gives_back_at_once_what_it_has_not_begun() {
+    let sink = slow_sink().await;
+    let world = World::with(&sink).await;
+    world.queue.grant(1, "smtp:there.test", 3);
+    let many: Vec<_> = (0..5)
+        .map(|_| delivery(&["alice@there.test"], CONTENT))
+        .collect();
+    let (begun, waiting) = (many[..3].to_vec(), &many[3..]);
+    world.queue.deliver(many.clone());
+    until("three are under way", || {
+        sink.commands().iter().filter(|c| *c == "DATA").count() == 3
+    })
+    .await;
+    world.stop.cancel();
+    let worker_frame::Frame::Drain(_) = world.queue.told().await else {
+        panic!("it says that it stops");
+    };
+    let part = world.queue.returned().await;
+    let ids = waiting.iter().map(|delivery| delivery.delivery_id.clone());
+    assert_eq!(part.delivery_ids, ids.collect::<Vec<_>>());
+    // What is on its way to it comes back too; and what a lease grew by does not end the lease.
+    let late = delivery(&["late@there.test"], CONTENT);
+    world.queue.grant(1, "smtp:there.test", 9);
+    world.queue.deliver(vec![late.clone()]);
+    let mut returned = Vec::new();
+    while returned.is_empty() {
+        let part = world.queue.returned().await;
+        assert!(part.slots == 3 || part.slots == 0, "{part:?}");
+        returned = part.delivery_ids;
+    }
+    assert_eq!(returned, [late.delivery_id]);
+    let mut ended = Vec::new();
+    let mut slots = 3;
+    while ended.len() < 3 || slots > 0 {
+        match world.queue.told().await {
+            worker_frame::Frame::Completions(batch) => ended.extend(batch.completions),
+            worker_frame::Frame::PartialReturns(batch) => {
+                for part in batch.returns {
+                    assert!(part.slots < slots, "{part:?}");
+                    slots = part.slots;
+                }
+            }
+            worker_frame::Frame::GiveBack(list) => {
+                assert_eq!(list.tokens, [1]);
+                slots = 0;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut ended: Vec<_> = ended.into_iter().map(|one| one.delivery_id).collect();
+    let mut begun: Vec<_> = begun.into_iter().map(|one| one.delivery_id).collect();
+    ended.sort();
+    begun.sort();
+    assert_eq!(ended, begun);
+    assert_eq!(sink.taken().len(), 3);
     world.end().await;
 }

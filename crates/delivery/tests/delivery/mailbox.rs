@@ -61,9 +61,16 @@ async fn large_bodies_come_from_the_queue() {
         Ok(Bytes::from_static(b"two")),
     ];
     world.queue.store("large", pieces);
+    // However the break is called: it is no fault of the message.
+    let broken = Err(postrider_protocol::Status::invalid_argument(
+        "no such thing",
+    ));
+    let half = Ok(Bytes::from_static(b"half"));
+    world.queue.store("broken", vec![half, broken]);
     for (name, kind) in [
         ("large", OutcomeKind::Delivered),
         ("lost", OutcomeKind::Deferred),
+        ("broken", OutcomeKind::Deferred),
     ] {
         let mut message = local(&["alice@here.test"]);
         message.body = Some(Body {
@@ -75,5 +82,21 @@ async fn large_bodies_come_from_the_queue() {
         assert_eq!(attempt.outcomes[0].kind(), kind, "{name}");
     }
     assert_eq!(world.mailboxes.delivered.lock().await[0].1, b"onetwo");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_costs_one_attempt_whose_outcome_is_unknown() {
+    let sink = Sink::willing("127.0.0.1").await;
+    let world = World::with(&sink).await;
+    world.queue.grant(1, "mailbox:here.test", 1);
+    for (recipient, kind) in [
+        ("panic@here.test", OutcomeKind::Unknown),
+        ("alice@here.test", OutcomeKind::Delivered),
+    ] {
+        world.queue.deliver(vec![local(&[recipient])]);
+        let attempt = world.queue.completion().await.attempt.unwrap();
+        assert_eq!(attempt.outcomes[0].kind(), kind);
+    }
     world.end().await;
 }

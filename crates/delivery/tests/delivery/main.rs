@@ -11,5 +11,6 @@ mod conversation;
 mod dns;
 mod kit;
 mod mailbox;
+mod notifications;
 mod outcomes;
 mod tls;

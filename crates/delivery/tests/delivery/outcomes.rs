@@ -280,3 +280,22 @@ async fn success_is_told_where_the_other_server_will_not() {
     assert!(!sink.taken()[0].recipients[0].contains("NOTIFY"));
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_priority_is_passed_on_to_who_knows_it() {
+    for (offers, said) in [
+        (&["PIPELINING", "MT-PRIORITY"][..], " MT-PRIORITY=-4"),
+        (&["PIPELINING"], ""),
+    ] {
+        let sink = Sink::start("127.0.0.1", 0, offers, |_| Say::Usual).await;
+        let world = World::with(&sink).await;
+        world.queue.grant(1, "smtp:there.test", 1);
+        let mut slow = delivery(&["alice@there.test"], CONTENT);
+        slow.priority = -4;
+        world.queue.deliver(vec![slow]);
+        world.queue.completion().await;
+        let mail = format!("MAIL FROM:<bob@here.test>{said}");
+        assert_eq!(sink.taken()[0].mail, mail);
+        world.end().await;
+    }
+}

@@ -12,8 +12,8 @@ use postrider_protocol::api::{self, BodyStream, Queue};
 use postrider_protocol::queue_v1::completion_ack::Status as Ack;
 use postrider_protocol::queue_v1::{
     Body, Completion, CompletionAck, CompletionAcks, DeliveryBatch, EnqueueResult, Envelope, Grant,
-    LeasedDelivery, NewMessage, PutBodyResponse, QueueFrame, Recipient, Welcome, WorkerFrame, body,
-    queue_frame, worker_frame,
+    LeasedDelivery, NewMessage, PartialReturn, PutBodyResponse, QueueFrame, Recipient, Welcome,
+    WorkerFrame, body, queue_frame, worker_frame,
 };
 use postrider_protocol::{QueueId, Status};
 use tokio::sync::mpsc;
@@ -96,13 +96,14 @@ impl FakeQueue {
         }
     }
 
-    /// Waits for so many completions; nothing else may come before them but a hello.
+    /// Waits for so many completions; nothing else may come before them but a hello, and what a worker
+    /// will not begin.
     pub(crate) async fn completions(&self, count: usize) -> Vec<Completion> {
         let mut all = Vec::new();
         while all.len() < count {
             match self.told().await {
                 worker_frame::Frame::Completions(batch) => all.extend(batch.completions),
-                worker_frame::Frame::Hello(_) => {}
+                worker_frame::Frame::Hello(_) | worker_frame::Frame::PartialReturns(_) => {}
                 other => panic!("a completion was to come before {other:?}"),
             }
         }
@@ -120,6 +121,30 @@ impl FakeQueue {
             match self.told().await {
                 worker_frame::Frame::GiveBack(list) => return list.tokens,
                 worker_frame::Frame::Hello(_) | worker_frame::Frame::Drain(_) => {}
+                other => panic!("a lease was to come back before {other:?}"),
+            }
+        }
+    }
+
+    /// Waits until the worker gives back a part of a lease.
+    pub(crate) async fn returned(&self) -> PartialReturn {
+        match self.told().await {
+            worker_frame::Frame::PartialReturns(batch) if batch.returns.len() == 1 => {
+                batch.returns[0].clone()
+            }
+            other => panic!("a part of a lease was to come back before {other:?}"),
+        }
+    }
+
+    /// The same, where a report may be told again first: its confirmation was lost with a
+    /// conversation.
+    pub(crate) async fn given_back_after(&self, report: &Completion) -> Vec<u64> {
+        loop {
+            match self.told().await {
+                worker_frame::Frame::GiveBack(list) => return list.tokens,
+                worker_frame::Frame::Hello(_) => {}
+                worker_frame::Frame::Completions(batch)
+                    if batch.completions == [report.clone()] => {}
                 other => panic!("a lease was to come back before {other:?}"),
             }
         }
@@ -179,6 +204,7 @@ impl Queue for Shared {
         let welcome = Welcome {
             lease_ms: 3000,
             instance: "queue@test".to_owned(),
+            ..Welcome::default()
         };
         let frame = QueueFrame {
             frame: Some(queue_frame::Frame::Welcome(welcome)),

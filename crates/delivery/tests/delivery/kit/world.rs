@@ -106,7 +106,7 @@ pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// Mailboxes in memory. "full@…" is full, "nobody@…" does not exist.
+/// Mailboxes in memory. "full@…" is full, "nobody@…" does not exist, "panic@…" meets a mistake.
 #[derive(Default)]
 pub(crate) struct Mailboxes {
     pub(crate) delivered: Mutex<Vec<(DeliverHeader, Vec<u8>)>>,
@@ -128,6 +128,7 @@ impl Mailbox for SharedMailboxes {
         let result = |address: &String| {
             let (reply_code, enhanced_status, text) = match address.split('@').next() {
                 Some("full") => (452, "4.2.2", "Mailbox full"),
+                Some("panic") => panic!("a mistake, as this test wants it"),
                 Some("nobody") => (550, "5.1.1", "No such user"),
                 _ => (250, "2.1.5", "Delivered"),
             };
