@@ -2,9 +2,16 @@
 // The comments are what `--help` prints, where brackets name a section of the configuration.
 #![allow(rustdoc::broken_intra_doc_links)]
 
+mod queue;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use postrider_process::ConfigFile;
+
+pub use self::queue::{
+    ActArgs, ByArgs, EndArgs, FilterArgs, HoldArgs, QueueCommand, RerouteArgs, SuspendArgs,
+};
 
 /// Postrider, a mail system: receives, queues, delivers and keeps mail.
 ///
@@ -19,15 +26,9 @@ use clap::{Args, Parser, Subcommand};
     max_term_width = 100
 )]
 pub struct Cli {
-    /// The config file. Without one, defaults and the environment (POSTRIDER__EDGE__…) are used.
-    #[arg(
-        long,
-        short,
-        global = true,
-        value_name = "FILE",
-        env = "POSTRIDER_CONFIG"
-    )]
-    pub config: Option<PathBuf>,
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub file: ConfigFile,
 
     /// What to do; try-out mode if left out.
     #[command(subcommand)]
@@ -54,10 +55,15 @@ pub enum Command {
     Config(ConfigCommand),
     /// Look into the queue of a running server, and act on it.
     #[command(subcommand)]
-    Queue(QueueCommand),
+    Queue(Box<QueueCommand>),
+    /// Check the queue's files, or move the queue to another store, while no server uses it.
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Draw everything that happened to a message as a sequence diagram.
     ///
-    /// Exits with 1 if no such message is known.
+    /// A message is named by its queue id or its Message-ID. With --sender or --recipient, what is
+    /// found is listed, the newest first, and drawn if it is a single message. Exits with 1 if no
+    /// such message is known.
     Journey(JourneyArgs),
     /// Manage the accounts of the mailbox service.
     #[command(subcommand)]
@@ -110,101 +116,39 @@ pub struct Server {
     pub server: Option<String>,
 }
 
-/// What to do with the queue.
+/// What to do with the store, beside a server.
 #[derive(Debug, Subcommand)]
-pub enum QueueCommand {
-    /// List deliveries: what waits, where it goes, what was said last.
-    #[command(visible_alias = "ls")]
-    List {
-        /// Which server.
-        #[command(flatten)]
-        server: Server,
-        /// Which deliveries.
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// At most so many deliveries; 0 stands for all.
-        #[arg(long, default_value_t = 100)]
-        limit: u64,
-        /// One JSON object a line.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show one message with its deliveries.
-    Show {
-        /// Which server.
-        #[command(flatten)]
-        server: Server,
-        /// The queue id, as in the 250 reply, Received and the logs.
-        queue_id: String,
+pub enum StoreCommand {
+    /// Read every byte of an embedded store and its stored bodies, and say what is damaged.
+    ///
+    /// Changes nothing, and refuses while a server uses the store. Exits with 0 if nothing is
+    /// damaged or missing (what a crash leaves behind and the server mends by itself is only
+    /// noted), with 1 if something is, with 2 if the store cannot be read at all.
+    Check {
         /// As one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Make deliveries due now, whatever the schedule says.
-    Retry(ActArgs),
-    /// Stop attempting deliveries until they are released.
-    Hold(ActArgs),
-    /// Let held deliveries go on.
-    Release(ActArgs),
-    /// End deliveries without telling the sender.
-    Remove(ActArgs),
-    /// End deliveries as failed, with a DSN to the sender.
-    Bounce(ActArgs),
-    /// Counts: recipients by outcome, deliveries by state, the largest destinations.
-    Stats {
-        /// Which server.
-        #[command(flatten)]
-        server: Server,
-        /// As one JSON object.
+    /// Write the whole queue into a file, to be taken into another store.
+    ///
+    /// Everything queued, with stored bodies, journeys, holds, attempts, suspensions and acts. Stop
+    /// the services first, and do not start the old queue again afterwards: its mail would go
+    /// out twice. Exits with 1 if something could not be read and is not in the file.
+    Export {
+        /// The file; it must not be there yet.
+        file: PathBuf,
+        /// Export even if deliveries are being attempted now.
         #[arg(long)]
-        json: bool,
+        force: bool,
     },
-}
-
-/// Which deliveries. What is given must match altogether.
-#[derive(Debug, Args, Default)]
-pub struct FilterArgs {
-    /// Queue ids; several may match.
-    #[arg(value_name = "QUEUE_ID")]
-    pub queue_ids: Vec<String>,
-    /// The destination, e.g. "smtp:example.org"; a bare domain stands for SMTP to it.
-    #[arg(long, value_name = "DESTINATION")]
-    pub destination: Option<String>,
-    /// The sender (reverse-path), without angle brackets.
-    #[arg(long, value_name = "ADDRESS")]
-    pub sender: Option<String>,
-    /// A recipient.
-    #[arg(long, value_name = "ADDRESS")]
-    pub recipient: Option<String>,
-    /// Only held ones.
-    #[arg(long)]
-    pub held: bool,
-}
-
-/// An act on deliveries.
-#[derive(Debug, Args)]
-pub struct ActArgs {
-    /// Which server.
-    #[command(flatten)]
-    pub server: Server,
-    /// Which deliveries.
-    #[command(flatten)]
-    pub filter: FilterArgs,
-    /// Act on everything in the queue. Needed where no filter is given.
-    #[arg(long)]
-    pub all: bool,
-    /// Only say what would be touched.
-    #[arg(long, short = 'n')]
-    pub preview: bool,
-    /// Why; it is kept in the journeys.
-    #[arg(long, default_value = "")]
-    pub reason: String,
-    /// Who; it is kept in the journeys.
-    #[arg(long, env = "USER", default_value = "operator", hide_env_values = true)]
-    pub operator: String,
-    /// As one JSON object.
-    #[arg(long)]
-    pub json: bool,
+    /// Take an exported queue into the configured store.
+    ///
+    /// The file is read to its end first, and nothing is changed if it is damaged or cut short. What
+    /// the store has already is passed over, so that an import that broke off is just run again.
+    Import {
+        /// The file.
+        file: PathBuf,
+    },
 }
 
 /// Which journey, and how to show it.
@@ -214,7 +158,17 @@ pub struct JourneyArgs {
     #[command(flatten)]
     pub server: Server,
     /// A queue id, or a Message-ID with or without angle brackets.
-    pub query: String,
+    #[arg(required_unless_present_any = ["sender", "recipient"])]
+    pub query: Option<String>,
+    /// Look for messages from this address (reverse-path); "<>" for DSNs.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["query", "recipient", "follow"])]
+    pub sender: Option<String>,
+    /// Look for messages to this address.
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["query", "follow"])]
+    pub recipient: Option<String>,
+    /// At most so many messages of a sender or recipient.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
     /// Go on drawing what happens, until the message has ended.
     #[arg(long, short)]
     pub follow: bool,

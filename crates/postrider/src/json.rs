@@ -1,12 +1,16 @@
 //! The queue's answers as JSON, for programs. Field names are those of `proto/`; times are Unix
 //! microseconds. Fields are only ever added.
 
+mod acts;
+
 use postrider_protocol::queue_v1::{
-    ActResponse, Attempt, DeliveryStatus, DialogueLine, Journey, JourneyEvent, Origin, OutcomeKind,
+    Attempt, DeliveryStatus, DialogueLine, Journey, JourneyEvent, Origin, OutcomeKind,
     RecipientOutcome, ShowResponse, StatsResponse, delivery_status::State, dialogue_line::From,
     journey_event::What,
 };
 use serde_json::{Value, json};
+
+pub use self::acts::{act, act_kind, act_record, act_state, suspended, suspension};
 
 /// One delivery.
 #[must_use]
@@ -25,6 +29,11 @@ pub fn delivery(status: &DeliveryStatus) -> Value {
         "last_outcomes": all(&status.last_outcomes, outcome),
         "size": status.size,
         "worker": status.worker,
+        "tenant": status.tenant,
+        "priority": status.priority,
+        "unknown_attempts": status.unknown_attempts,
+        "held_until_us": status.held_until_us,
+        "suspensions": status.suspensions,
     })
 }
 
@@ -36,6 +45,7 @@ pub fn state(state: State) -> &'static str {
         State::Waiting => "waiting",
         State::Leased => "leased",
         State::Held => "held",
+        State::Suspended => "suspended",
         State::Done => "done",
     }
 }
@@ -73,17 +83,6 @@ pub fn message(shown: &ShowResponse) -> Value {
     })
 }
 
-/// What an act did.
-#[must_use]
-pub fn act(response: &ActResponse, preview: bool) -> Value {
-    json!({
-        "preview": preview,
-        "matched": response.matched,
-        "changed": response.changed,
-        "sample": response.sample,
-    })
-}
-
 /// The counts.
 #[must_use]
 pub fn stats(stats: &StatsResponse) -> Value {
@@ -98,6 +97,8 @@ pub fn stats(stats: &StatsResponse) -> Value {
         "deliveries": { "waiting": stats.waiting, "leased": stats.leased, "held": stats.held },
         "messages": stats.messages,
         "stale_completions": stats.stale_completions,
+        "unknown_deliveries": stats.unknown_deliveries,
+        "suspensions": stats.suspensions,
         "unknown_outcomes": stats.unknown_outcomes,
         "commits": stats.commits,
         "syncs": stats.syncs,

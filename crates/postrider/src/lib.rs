@@ -21,7 +21,6 @@ pub mod reload;
 mod run;
 pub mod serve;
 pub mod settings;
-mod signals;
 pub mod source;
 pub mod table;
 pub mod term;

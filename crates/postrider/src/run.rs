@@ -8,7 +8,7 @@ use postrider_protocol::api::QueueAdmin;
 use postrider_protocol::grpc;
 use tokio::net::TcpStream;
 
-use crate::cli::{Cli, Command, QueueCommand, Server};
+use crate::cli::{Cli, Command, Server};
 use crate::commands::{self, OK};
 use crate::settings::Settings;
 use crate::source::Source;
@@ -20,7 +20,7 @@ use crate::{demo, serve};
 /// # Errors
 /// It could not be done.
 pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let source = Source::of(cli.config);
+    let source = Source::of(cli.file.config);
     match cli.command {
         None => {
             serve::serve(source.or_tryout()).await?;
@@ -33,9 +33,10 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Demo(args)) => demo::run(args).await,
         Some(Command::Config(command)) => commands::config::run(&source, &command),
         Some(Command::Queue(command)) => {
-            let queue = connect(server_of(&command), &source).await?;
-            commands::queue::run(queue, command).await
+            let queue = connect(command.server(), &source).await?;
+            commands::queue::run(queue, *command).await
         }
+        Some(Command::Store(command)) => commands::store::run(&source.read()?, command).await,
         Some(Command::Journey(args)) => {
             let queue = connect(&args.server, &source).await?;
             commands::journey::run(queue, args).await
@@ -45,19 +46,6 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Health(args)) => {
             commands::health::run(&health_address(args.place, &source)?).await
         }
-    }
-}
-
-fn server_of(command: &QueueCommand) -> &Server {
-    match command {
-        QueueCommand::List { server, .. }
-        | QueueCommand::Show { server, .. }
-        | QueueCommand::Stats { server, .. } => server,
-        QueueCommand::Retry(args)
-        | QueueCommand::Hold(args)
-        | QueueCommand::Release(args)
-        | QueueCommand::Remove(args)
-        | QueueCommand::Bounce(args) => &args.server,
     }
 }
 

@@ -39,7 +39,7 @@ impl Settings {
     pub fn read(document: &Document) -> Result<Self, ConfigError> {
         let mut reader = document.reader();
         let settings = Self {
-            server: reader.section("server", |_| Vec::new()),
+            server: reader.section("server", ServerConfig::validate),
             tls: reader.section("tls", TlsConfig::validate),
             services: reader.section("services", ServicesConfig::validate),
             telemetry: reader.section("telemetry", TelemetryConfig::validate),

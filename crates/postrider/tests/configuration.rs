@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use postrider_config::testing::every_key_is_checked;
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn postrider(arguments: &[&str]) -> Output {
@@ -28,6 +30,27 @@ fn config(folder: &Path, text: &str) -> String {
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// Some forms of types make serde overlook unknown keys.
+#[test]
+fn no_unknown_key_gets_past_the_loader() {
+    let reference = include_str!("../../../docs/postrider.toml");
+    let uncommented = reference.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(char::is_alphabetic) => key,
+        _ => line,
+    });
+    let example = &uncommented.collect::<Vec<_>>().join("\n");
+    every_key_is_checked::<postrider_config::ServerConfig>("server", example);
+    // These have no defaults that could stand there.
+    let tls = "[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+    every_key_is_checked::<postrider_tls::TlsConfig>("tls", tls);
+    every_key_is_checked::<postrider_protocol::grpc::ServicesConfig>("services", example);
+    every_key_is_checked::<postrider_telemetry::TelemetryConfig>("telemetry", example);
+    every_key_is_checked::<postrider_edge::EdgeConfig>("edge", example);
+    every_key_is_checked::<postrider_queue::QueueConfig>("queue", example);
+    every_key_is_checked::<postrider_delivery::DeliveryConfig>("delivery", example);
+    every_key_is_checked::<postrider_mailbox::MailboxConfig>("mailbox", example);
 }
 
 #[test]

@@ -7,7 +7,8 @@ pub mod health;
 pub mod journey;
 pub mod password;
 pub mod queue;
-mod queue_tables;
+pub mod store;
+mod store_check;
 
 use std::process::ExitCode;
 

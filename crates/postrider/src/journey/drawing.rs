@@ -23,6 +23,8 @@ pub struct Drawing {
     phases: usize,
     last_us: u64,
     in_queue: bool,
+    /// How the client that hears of the message's being queued is connected, until it has heard.
+    client: Option<Wire>,
 }
 
 impl Drawing {
@@ -46,6 +48,7 @@ impl Drawing {
             phases: 0,
             last_us: 0,
             in_queue: false,
+            client: None,
         }
     }
 
@@ -139,6 +142,11 @@ impl Drawing {
             offset_us: 0,
         };
         lines.extend(self.draw(&dialogue::rows(&received.dialogue, between)));
+        self.client = Some(if origin.tls.is_empty() {
+            Wire::Plain
+        } else {
+            Wire::Tls
+        });
         lines
     }
 
@@ -153,7 +161,18 @@ impl Drawing {
             list(&queued.recipients)
         );
         let row = Row::arrow(EDGE, QUEUE, Wire::Inside, text).at(time::of_day(event.time_us));
-        lines.extend(self.draw(&[row.tone(Tone::Strong)]));
+        let mut rows = vec![row.tone(Tone::Strong)];
+        if let Some(wire) = self.client.take() {
+            // The event is older than the reply that follows from it, so no dialogue has it.
+            let told = Row::arrow(
+                EDGE,
+                CLIENT,
+                wire,
+                "the client is told 250: the message is safe",
+            );
+            rows.push(told.tone(Tone::Good));
+        }
+        lines.extend(self.draw(&rows));
         lines
     }
 
