@@ -1,0 +1,84 @@
+//! Plays one scenario of a whole mail system on a simulated clock and network. For tests only.
+//!
+//! ```text
+//! postrider-simulation SEED...
+//! POSTRIDER_SIMULATION_TRACE=1 postrider-simulation SEED
+//! ```
+//! Each seed is played in a process of its own, because clocks and randomness are replaced for all of
+//! it: the same program and seed give the same events, to the last one. Prints a line a seed with the
+//! digest of its events; the exit status is 1 if a promise was broken.
+//!
+//! The services are the real ones, with their own code: an edge, two queue services that share a
+//! store, two delivery workers, talking SMTP and gRPC. [`network`] is what they are given in place of
+//! sockets, `postrider_model::ModelStore` in place of Redis. Around them are a [`source`] of
+//! mail and [`sink`]s that take it, well or badly, and [`faults`] that befall all of it. [`ledger`] keeps
+//! what was promised and what arrived, and [`verdict`] compares.
+#![allow(clippy::unwrap_used)]
+
+mod clock;
+mod faults;
+mod ledger;
+mod network;
+mod scenario;
+mod services;
+mod sink;
+mod source;
+mod verdict;
+
+use std::process::{Command, ExitCode};
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+/// Set in the process that plays.
+const INSIDE: &str = "POSTRIDER_SIMULATION_INSIDE";
+
+fn main() -> ExitCode {
+    let seeds: Vec<u64> = std::env::args()
+        .skip(1)
+        .map(|seed| seed.parse().expect("a seed is a number"))
+        .collect();
+    if seeds.is_empty() {
+        eprintln!("which seed?");
+        return ExitCode::FAILURE;
+    }
+    if std::env::var_os(INSIDE).is_some() {
+        return play(seeds[0]);
+    }
+    seeds.into_iter().fold(ExitCode::SUCCESS, |so_far, seed| {
+        let played = alone(seed).status();
+        if played.expect("setarch (util-linux) runs").success() {
+            so_far
+        } else {
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// A process for one seed. Its addresses are the same every time: some hash tables take their seeds
+/// from there, and with them the order of what they hold.
+fn alone(seed: u64) -> Command {
+    let mut command = Command::new("setarch");
+    command
+        .arg("--addr-no-randomize")
+        .arg(std::env::current_exe().unwrap())
+        .arg(seed.to_string())
+        .env(INSIDE, "1");
+    command
+}
+
+fn play(seed: u64) -> ExitCode {
+    // From here on every clock and every source of randomness of this process is the simulation's.
+    mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
+    let _clocks = mad_turmoil::time::SimClocksGuard::init();
+    match scenario::play(seed) {
+        Ok(summary) => {
+            println!("seed {seed}: {summary}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            println!("seed {seed} FAILS: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
