@@ -4,6 +4,8 @@
 //! replays `corpus/` on a stable compiler. Run one with `cargo +nightly fuzz run <target>`, or on
 //! stable with `RUSTC_BOOTSTRAP=1 cargo fuzz run <target>`; a finding joins the corpus.
 
+#[path = "../../crates/queue/tests/fuzz/harness.rs"]
+pub mod queue;
 #[path = "../../crates/smtp/tests/support/mod.rs"]
 mod support;
 

@@ -5,7 +5,7 @@
 //! (Redis included) per 1,000 messages, latency from a message's 250 to its arrival, losses,
 //! duplicates. Nothing is asserted; the figures are for the reader.
 //!
-//! `cargo xtask bench [--messages N] [--only NAME]`
+//! `cargo xtask bench -- [--messages N] [--only NAME]`
 
 use std::any::Any;
 use std::fmt::Write as _;
@@ -273,7 +273,7 @@ async fn main() -> anyhow::Result<()> {
         only.as_ref()
             .is_none_or(|only| name.contains(only.as_str()))
     }) {
-        // Postfix is slow enough that a fifth of the load says the same.
+        // Postfix is slow enough that a quarter of the load says the same.
         let share = if name == "postfix" {
             (messages / 4).max(1_000)
         } else {

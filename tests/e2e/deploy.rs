@@ -1,6 +1,6 @@
 //! `docker-compose.yml`, `Dockerfile` and `deploy/` against the binaries and the configuration.
 //!
-//! No container engine runs here. So every command, flag, variable, port, path and metric name in
+//! No container engine is needed. So every command, flag, variable, port, path and metric name in
 //! these files is held against what it must agree with: the binaries are run with the very
 //! arguments, the config file is loaded with the very environment.
 

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -43,14 +44,21 @@ pub fn program(path: &str) -> anyhow::Result<PathBuf> {
 
 /// A port of 127.0.0.1 that nothing listens on just now.
 ///
+/// It is below the range from which the system gives ports to connections, so that none takes it before
+/// its server does, and processes at one time begin at different places.
+///
 /// # Panics
 /// No port can be bound at all.
 #[must_use]
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 10_000;
+    const PORTS: u32 = 22_000;
+    (0..PORTS)
+        .map(|_| std::process::id() * 64 + GIVEN.fetch_add(1, Ordering::Relaxed))
+        .filter_map(|number| u16::try_from(FIRST + number % PORTS).ok())
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .expect("a free port on loopback")
-        .port()
 }
 
 /// Waits until something listens on a port of 127.0.0.1.

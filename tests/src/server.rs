@@ -46,6 +46,8 @@ pub struct Settings {
     pub accounts: Vec<(String, String)>,
     /// Relay everything that is not local to this address.
     pub relay_to: Option<SocketAddr>,
+    /// Relay what is for a domain to an address; before `relay_to`.
+    pub routes: Vec<(String, SocketAddr)>,
     /// Whether any client of loopback may relay.
     pub trust_loopback: bool,
     /// The DNS server to ask, and the port on which other servers are.
@@ -67,6 +69,7 @@ impl Default for Settings {
             domains: Vec::new(),
             accounts: Vec::new(),
             relay_to: None,
+            routes: Vec::new(),
             trust_loopback: true,
             dns: None,
             otlp: None,
@@ -466,6 +469,11 @@ jitter = 0.1
     text.push_str("\n[delivery]\n");
     if let Some((server, port)) = settings.dns {
         text.push_str(&format!("resolvers = [\"{server}\"]\nport = {port}\n"));
+    }
+    for (domain, via) in &settings.routes {
+        text.push_str(&format!(
+            "\n[[delivery.routes]]\nrecipient = {domain:?}\nvia = \"{via}\"\n"
+        ));
     }
     if let Some(relay) = settings.relay_to {
         text.push_str(&format!(

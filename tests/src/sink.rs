@@ -112,7 +112,7 @@ fn number_of(content: &[u8]) -> Option<u64> {
 }
 
 /// Whether the body, as it stands on the wire, is what its checksum was made of.
-fn is_whole(content: &[u8]) -> bool {
+pub(crate) fn is_whole(content: &[u8]) -> bool {
     let sum = field(content, CHECKSUM_HEADER).and_then(|text| u32::from_str_radix(text, 16).ok());
     let Some(start) = memmem::find(content, b"\r\n\r\n") else {
         return false;

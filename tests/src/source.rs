@@ -30,6 +30,9 @@ pub struct Load {
     pub sender: String,
     /// RCPT TO; "%" stands for the message's number modulo 10.
     pub recipient: String,
+    /// How many recipients a message has. From the second on they are called by numbers:
+    /// "2.sink@sink.test".
+    pub recipients: usize,
     /// Try again until accepted, for so long; without it an error ends the load.
     pub persist: Option<Duration>,
 }
@@ -44,6 +47,7 @@ impl Default for Load {
             pause: Duration::ZERO,
             sender: "source@load.test".to_owned(),
             recipient: "sink@sink.test".to_owned(),
+            recipients: 1,
             persist: None,
         }
     }
@@ -93,6 +97,20 @@ pub fn message(load: &Load, number: u64) -> Vec<u8> {
     .into_bytes();
     text.extend_from_slice(&body);
     text
+}
+
+/// A content as it goes over the wire, with the final dot.
+#[must_use]
+pub fn stuffed(content: &[u8]) -> Vec<u8> {
+    let mut stuffed = Vec::with_capacity(content.len() + 64);
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            stuffed.push(b'.');
+        }
+        stuffed.extend_from_slice(line);
+    }
+    stuffed.extend_from_slice(b".\r\n");
+    stuffed
 }
 
 fn recipient(load: &Load, number: u64) -> String {
@@ -186,24 +204,22 @@ async fn transaction(
         Some(client) => client,
         None => client.insert(Client::connect(address).await?),
     };
-    let commands = format!(
-        "MAIL FROM:<{}>\r\nRCPT TO:<{}>\r\nDATA\r\n",
+    let mut commands = format!(
+        "MAIL FROM:<{}>\r\nRCPT TO:<{}>\r\n",
         load.sender,
         recipient(load, number)
     );
+    for more in 2..=load.recipients {
+        commands.push_str(&format!("RCPT TO:<{more}.{}>\r\n", recipient(load, number)));
+    }
+    commands.push_str("DATA\r\n");
     client.stream.write_all(commands.as_bytes()).await?;
     client.expect(250).await?;
-    client.expect(250).await?;
-    client.expect(354).await?;
-    let content = message(load, number);
-    let mut stuffed = Vec::with_capacity(content.len() + 64);
-    for line in content.split_inclusive(|byte| *byte == b'\n') {
-        if line.starts_with(b".") {
-            stuffed.push(b'.');
-        }
-        stuffed.extend_from_slice(line);
+    for _ in 0..load.recipients {
+        client.expect(250).await?;
     }
-    stuffed.extend_from_slice(b".\r\n");
+    client.expect(354).await?;
+    let stuffed = stuffed(&message(load, number));
     *dot_left = true;
     client.stream.write_all(&stuffed).await?;
     let outcome = client.expect(250).await;
