@@ -33,8 +33,14 @@ enum Verb {
     E2e(verbs::e2e::Options),
     /// Load Postrider and Postfix in turn, and compare.
     Bench(verbs::bench::Options),
+    /// Real processes under load, killed, stopped and cut off at random; nothing may be lost.
+    Chaos(verbs::chaos::Options),
+    /// Random histories on the stores and simulated runs of all services, by the thousands.
+    Proof(verbs::proof::Options),
     /// Feed a fuzz target with what it has never seen.
     Fuzz(verbs::fuzz::Options),
+    /// What earlier releases said and stored is still understood; record what a release adds.
+    Compatibility(verbs::compatibility::Options),
     /// Write docs/config.md, docs/postrider.toml and docs/metrics.md from the code.
     Docs(verbs::docs::Options),
     /// Two mail servers, a DNS, and one message on its way, drawn live.
@@ -52,7 +58,10 @@ fn main() -> ExitCode {
         Some(Verb::Lint) => verbs::lint::run(),
         Some(Verb::E2e(options)) => verbs::e2e::run(&options),
         Some(Verb::Bench(options)) => verbs::bench::run(&options),
+        Some(Verb::Chaos(options)) => verbs::chaos::run(&options),
+        Some(Verb::Proof(options)) => verbs::proof::run(&options),
         Some(Verb::Fuzz(options)) => verbs::fuzz::run(&options),
+        Some(Verb::Compatibility(options)) => verbs::compatibility::run(&options),
         Some(Verb::Docs(options)) => verbs::docs::run(&options),
         Some(Verb::Demo(options)) => verbs::demo::run(&options),
         Some(Verb::Build) => verbs::build::run(),

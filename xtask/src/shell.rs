@@ -58,7 +58,7 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs a program and takes what it prints.
+/// Runs a program and takes what it prints to standard output.
 ///
 /// # Errors
 /// It is not there, it failed, or it prints no text.
@@ -66,11 +66,11 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     let shown = show(command);
     let output = command
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("{shown}: cannot be started"))?;
     if !output.status.success() {
-        bail!("{shown}: {}", output.status);
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{shown}: {}\n{said}", output.status);
     }
     String::from_utf8(output.stdout).with_context(|| format!("{shown}: prints no text"))
 }

@@ -16,11 +16,19 @@ pub(crate) struct Options {
     check: bool,
 }
 
-/// A page, and the program that prints it.
+/// A page, and the programs that print it.
 struct Page {
     path: &'static str,
     head: &'static str,
-    program: &'static [&'static str],
+    parts: &'static [Part],
+}
+
+/// A part of a page.
+enum Part {
+    /// What a program prints: its file below the folder where cargo builds, and its arguments.
+    Program(&'static str, &'static [&'static str]),
+    /// The help of a program, under its name.
+    Help(&'static str),
 }
 
 const PAGES: &[Page] = &[
@@ -34,12 +42,15 @@ const PAGES: &[Page] = &[
                sets `recipients` in `[edge.limits]`. Lists are separated by commas or written as TOML\n\
                (`[\"a.example\"]`), elements are named by their number from 0\n\
                (`POSTRIDER__EDGE__LISTENERS__0__ADDRESS`), tables are written as inline tables of TOML.\n\n",
-        program: &["--bin=postrider", "--", "config", "reference", "--markdown"],
+        parts: &[Part::Program(
+            "postrider",
+            &["config", "reference", "--markdown"],
+        )],
     },
     Page {
         path: "docs/postrider.toml",
         head: "# Every key with its meaning and its default. Written by `cargo xtask docs`.\n\n",
-        program: &["--bin=postrider", "--", "config", "reference"],
+        parts: &[Part::Program("postrider", &["config", "reference"])],
     },
     Page {
         path: "docs/metrics.md",
@@ -47,7 +58,30 @@ const PAGES: &[Page] = &[
                # Metrics\n\n\
                Served at `/metrics` of `[telemetry] listen`. Names follow OpenTelemetry's conventions;\n\
                on the page they follow Prometheus'. Histograms have `_bucket`, `_sum` and `_count`.\n\n",
-        program: &["--example=metrics"],
+        parts: &[Part::Program("examples/metrics", &[])],
+    },
+    Page {
+        path: "docs/command-line.md",
+        head: "<!-- Written by `cargo xtask docs` from the programs' own help. -->\n\
+               # The command line\n\n\
+               `postrider` does it all; `postrider-edge`, `-queue`, `-delivery` and `-mailbox` are its services as\n\
+               processes of their own.\n\n\
+               Exit statuses: **0** it was done; **1** what was asked for is not there, or the answer is no\n\
+               (no such message, not healthy, an invalid configuration, a demo in which something did not hold);\n\
+               **2** it could not be done, or the command line is wrong.\n\n\
+               Output for people is aligned, and coloured on a terminal only (`NO_COLOR` is obeyed). Programs ask\n\
+               for `--json`, where fields are only ever added and times are Unix microseconds.\n\n\
+               Every program and command reads the same configuration: the file of `--config` (or\n\
+               `POSTRIDER_CONFIG`) with the environment's `POSTRIDER__SECTION__KEY` laid over it. Whatever serves\n\
+               stops gently at SIGTERM or SIGINT and at once at a second one; at SIGHUP, or when its file has\n\
+               changed, it takes over what it can, and logs what waits for the next start.\n\n",
+        parts: &[
+            Part::Program("examples/command_line", &[]),
+            Part::Help("postrider-edge"),
+            Part::Help("postrider-queue"),
+            Part::Help("postrider-delivery"),
+            Part::Help("postrider-mailbox"),
+        ],
     },
 ];
 
@@ -59,6 +93,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.check {
         return check();
     }
+    build()?;
     for page in PAGES {
         let path = page.path();
         if let Some(folder) = path.parent() {
@@ -75,6 +110,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// # Errors
 /// One does not.
 pub(crate) fn check() -> anyhow::Result<()> {
+    build()?;
     let mut stale = Vec::new();
     for page in PAGES {
         let written = fs::read_to_string(page.path()).unwrap_or_default();
@@ -94,8 +130,37 @@ impl Page {
     }
 
     fn text(&self) -> anyhow::Result<String> {
-        let run = ["run", "--quiet", "--package=postrider"];
-        let body = shell::output(cargo(&run).args(self.program))?;
-        Ok(format!("{}{}\n", self.head, body.trim()))
+        let parts: Vec<String> = self
+            .parts
+            .iter()
+            .map(Part::text)
+            .collect::<anyhow::Result<_>>()?;
+        Ok(format!("{}{}\n", self.head, parts.join("\n\n")))
     }
+}
+
+impl Part {
+    fn text(&self) -> anyhow::Result<String> {
+        let program = |file: &str| shell::command(shell::target().join("debug").join(file));
+        match self {
+            Self::Program(file, arguments) => {
+                let text = shell::output(program(file).args(*arguments))?;
+                Ok(text.trim().to_owned())
+            }
+            Self::Help(name) => {
+                // As wide as it is where there is no terminal.
+                let mut program = program(name);
+                program.arg("--help").env_remove("COLUMNS");
+                let text = shell::output(&mut program)?;
+                let lines: Vec<&str> = text.trim().lines().map(str::trim_end).collect();
+                Ok(format!("## `{name}`\n\n```text\n{}\n```", lines.join("\n")))
+            }
+        }
+    }
+}
+
+/// Builds the programs that print the pages, with the features that everything else is built with.
+fn build() -> anyhow::Result<()> {
+    let build = ["build", "--workspace", "--bins", "--quiet"];
+    shell::run(cargo(&build).args(["--example=metrics", "--example=command_line"]))
 }

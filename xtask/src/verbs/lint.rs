@@ -35,7 +35,13 @@ pub(crate) fn sections(report: &mut Report) {
         shell::run(&mut cargo(&["fmt", "--all", "--check"]))
     });
     report.section("clippy", || {
-        let clippy = ["clippy", "--workspace", "--all-targets", "--quiet"];
+        let clippy = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--all-features",
+            "--quiet",
+        ];
         shell::run(cargo(&clippy).args(["--", "-D", "warnings"]))
     });
     report.section("dependencies", dependencies);
