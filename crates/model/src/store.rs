@@ -258,6 +258,7 @@ impl Store for ModelStore {
                         token,
                         destination,
                         slots,
+                        begins: had == 0,
                     }
                 })
                 .collect()

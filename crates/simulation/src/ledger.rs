@@ -42,7 +42,7 @@ impl Ledger {
         let mut book = self.book();
         book.events += 1;
         (at, what).hash(&mut book.digest);
-        if std::env::var_os("POSTRIDER_SIMULATION_TRACE").is_some() {
+        if crate::is_traced() {
             println!("{:9.3} {what}", at.as_secs_f64());
         }
     }

@@ -32,6 +32,8 @@ use rand::rngs::StdRng;
 
 /// Set in the process that plays.
 const INSIDE: &str = "POSTRIDER_SIMULATION_INSIDE";
+/// Set to see every event, and what the services log.
+const TRACE: &str = "POSTRIDER_SIMULATION_TRACE";
 
 fn main() -> ExitCode {
     let seeds: Vec<u64> = std::env::args()
@@ -56,18 +58,35 @@ fn main() -> ExitCode {
 }
 
 /// A process for one seed. Its addresses are the same every time: some hash tables take their seeds
-/// from there, and with them the order of what they hold.
+/// from there, and with them the order of what they hold. Arguments and environment lie at the
+/// bottom of the stack and move all that is above, so they are of one length, whoever calls from where.
 fn alone(seed: u64) -> Command {
+    const LENGTH: usize = 8192;
+    let program = std::env::current_exe().unwrap();
+    let seed = seed.to_string();
+    let traced = std::env::var_os(TRACE).is_some();
+    // The path is there twice: as the first argument, and as what the kernel has executed.
+    let used = 2 * program.as_os_str().len() + seed.len();
     let mut command = Command::new("setarch");
     command
         .arg("--addr-no-randomize")
-        .arg(std::env::current_exe().unwrap())
-        .arg(seed.to_string())
-        .env(INSIDE, "1");
+        .arg(program)
+        .arg(seed)
+        .env_clear()
+        .env(INSIDE, "x".repeat(LENGTH.saturating_sub(used)))
+        .env(TRACE, if traced { "1" } else { "0" });
     command
 }
 
+/// Whether everything is to be told.
+fn is_traced() -> bool {
+    std::env::var_os(TRACE).is_some_and(|value| value == "1")
+}
+
 fn play(seed: u64) -> ExitCode {
+    if is_traced() {
+        clock::trace();
+    }
     // From here on every clock and every source of randomness of this process is the simulation's.
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let _clocks = mad_turmoil::time::SimClocksGuard::init();

@@ -244,6 +244,7 @@ mod tests {
             token,
             destination: format!("smtp:d{token}.test").parse().unwrap(),
             slots,
+            begins: true,
         }
     }
 

@@ -118,6 +118,9 @@ pub struct Grant {
     pub destination: Destination,
     /// Connections granted; at least one.
     pub slots: u32,
+    /// It lasts for a lease time from this call on, since it begins with it. One that grows ends when
+    /// it would have ended before.
+    pub begins: bool,
 }
 
 /// A part of a lease, given back by its holder.

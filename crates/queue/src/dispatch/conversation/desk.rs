@@ -218,8 +218,9 @@ impl Desk {
     }
 
     /// The worker takes a lease to last from its latest heartbeat that was answered, which may have been
-    /// sent after the lease was granted. Where the answer was long under way, the worker hears of a new
-    /// one after it was renewed, with the next heartbeat or before.
+    /// sent after the lease was granted. Where the answer was long under way, or comes with a lease that
+    /// began with an earlier one which was lost, the worker hears of it after it was renewed, with the
+    /// next heartbeat or before.
     fn take_grants(&mut self, asked: Instant, result: Result<Vec<Grant>, StoreError>) {
         self.leasing = false;
         let late = asked.elapsed() > self.with.settings.lease / 20;
@@ -240,7 +241,7 @@ impl Desk {
             self.with
                 .hub
                 .set_holder(self.id, &grant.destination, !self.draining);
-            if !late || self.grants.is_told(grant.token) {
+            if (grant.begins && !late) || self.grants.is_told(grant.token) {
                 self.tell(grant.token);
             }
         }

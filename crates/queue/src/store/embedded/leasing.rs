@@ -203,6 +203,7 @@ fn give(
             .get(*token)
             .is_some_and(|lease| lease.worker == request.worker)
     });
+    let begins = held.is_none();
     let (token, total) = match held.and_then(|token| core.state.leases.get_mut(token)) {
         Some(lease) => {
             lease.slots += slots;
@@ -227,6 +228,7 @@ fn give(
         token,
         destination: name,
         slots: total,
+        begins,
     })
 }
 

@@ -93,12 +93,17 @@ pub(super) async fn grants(
         .into_iter()
         .map(|grant| {
             let mut fields = items(grant, "a grant")?.into_iter();
+            let token = required(fields.next(), "a token")?;
+            let destination = required(fields.next(), "a destination")?;
+            let slots = required(fields.next(), "slots")?;
+            let added = required(fields.next(), "slots")?;
             let grant = Grant {
-                token: required(fields.next(), "a token")?,
-                destination: required(fields.next(), "a destination")?,
-                slots: required(fields.next(), "slots")?,
+                token,
+                destination,
+                slots,
+                begins: slots == added,
             };
-            Ok((grant, required(fields.next(), "slots")?))
+            Ok((grant, added))
         })
         .collect()
 }

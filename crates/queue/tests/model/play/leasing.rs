@@ -34,6 +34,7 @@ impl World {
                 grant.slots > had,
                 "{grant:?} gives nothing, {had} slots before"
             );
+            check!(grant.begins == (had == 0), "{grant:?}, {had} slots before");
             let added = grant.slots - had;
             check!(added <= left, "{grant:?} is more than the {left} left");
             left -= added;
