@@ -54,6 +54,10 @@ pub struct QueueConfig {
     /// Deliveries that a worker is handed ahead for each connection, so that a connection never
     /// waits for the queue.
     pub prefetch_per_slot: u32,
+    /// How long workers may finish what they have when the queue stops. What takes longer is broken off
+    /// before its lease ends, and its outcome may be unknown then. A lone queue is away for its
+    /// neighbours meanwhile, if it takes so long; with several, longer costs nothing. At most "10m".
+    pub drain: Period,
     /// What is remembered of messages that have ended.
     pub journeys: JourneysConfig,
 }
@@ -74,6 +78,7 @@ impl Default for QueueConfig {
             slots_per_destination: 20,
             lease: Period::seconds(15),
             prefetch_per_slot: 4,
+            drain: Period::seconds(10),
             journeys: JourneysConfig::default(),
         }
     }
@@ -211,6 +216,10 @@ impl QueueConfig {
             "queue.prefetch_per_slot must be from 1 to 1000",
         );
         require(
+            self.drain.0 <= Duration::from_secs(600),
+            "queue.drain must be at most 10m",
+        );
+        require(
             self.lifetime.0 >= Duration::from_secs(1),
             "queue.lifetime must be at least 1s",
         );
@@ -243,8 +252,9 @@ mod tests {
         config.retry.factor = f64::NAN;
         config.redis.username = "someone".to_owned();
         config.journeys.keep = Period::seconds(3599);
+        config.drain = Period::seconds(601);
         let problems = config.validate();
-        assert_eq!(problems.len(), 5, "{problems:?}");
+        assert_eq!(problems.len(), 6, "{problems:?}");
         assert!(problems.iter().all(|problem| problem.starts_with("queue.")));
         assert!(
             !problems

@@ -1,6 +1,7 @@
 //! The queue as a process of its own: accepts, keeps and hands out mail over gRPC.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -25,6 +26,9 @@ struct Arguments {
     file: ConfigFile,
 }
 
+/// What the last answers of conversations may take after their time is over.
+const AFTER_DRAIN: Duration = Duration::from_secs(10);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let path = Arguments::parse().file.config;
@@ -39,6 +43,8 @@ async fn main() -> anyhow::Result<()> {
         .context("opening the queue's store")?;
     let services = &settings.services;
     let grpc = Server::new()
+        // Conversations end by themselves within their own time.
+        .drain(settings.queue.drain.0 + AFTER_DRAIN)
         .queue(service.clone())
         .queue_admin(service.clone())
         .bind("queue_listen", services.queue_listen, services)

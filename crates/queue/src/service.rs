@@ -80,6 +80,7 @@ impl QueueService {
             lease: config.lease.0,
             slots_per_destination: config.slots_per_destination,
             prefetch_per_slot: config.prefetch_per_slot,
+            drain: config.drain.0,
             policies: config.policies(),
         };
         postrider_telemetry::metric::describe(metrics::METRICS);

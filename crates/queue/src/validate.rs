@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use postrider_protocol::queue_v1::{NewMessage, body};
+use postrider_protocol::queue_v1::{NewMessage, RecipientOutcome, body};
 use postrider_protocol::{Destination, QueueId};
 
 /// Recipients of one message. The edge allows far fewer; this keeps one request bounded.
@@ -55,6 +55,14 @@ pub(crate) fn message(message: &NewMessage) -> Result<(), String> {
         return Err("too much is told about the receipt".to_owned());
     }
     content(message)
+}
+
+/// Whether outcomes can be those of one message's recipients, by how many and how long they are.
+pub(crate) fn are_recipients(outcomes: &[RecipientOutcome]) -> bool {
+    outcomes.len() <= MOST_RECIPIENTS
+        && outcomes
+            .iter()
+            .all(|outcome| outcome.address.len() <= LONGEST_ADDRESS)
 }
 
 fn content(message: &NewMessage) -> Result<(), String> {

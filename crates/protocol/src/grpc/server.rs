@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -32,9 +33,18 @@ use crate::queue_v1::queue_server::QueueServer;
 const STREAMS: u32 = 2048;
 
 /// Collects what a process offers, then takes an address.
-#[derive(Default)]
 pub struct Server {
     routes: RoutesBuilder,
+    drain: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            routes: RoutesBuilder::default(),
+            drain: deadline::DRAIN,
+        }
+    }
 }
 
 impl Server {
@@ -42,6 +52,13 @@ impl Server {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Waits so long for open calls when it stops; 20 s otherwise.
+    #[must_use]
+    pub fn drain(mut self, time: Duration) -> Self {
+        self.drain = time;
+        self
     }
 
     /// Offers a queue to edge and delivery.
@@ -107,6 +124,7 @@ impl Server {
             listener,
             local_addr,
             routes: self.routes,
+            drain: self.drain,
         })
     }
 
@@ -121,7 +139,7 @@ impl Server {
         shutdown: CancellationToken,
     ) -> Result<(), tonic::transport::Error> {
         let incoming = connections.map(|accepted| accepted.map(Accepted));
-        serve(transport(), self.routes, incoming, shutdown).await
+        serve(transport(), self.routes, incoming, self.drain, shutdown).await
     }
 }
 
@@ -141,6 +159,7 @@ pub struct Bound {
     listener: TcpListener,
     local_addr: SocketAddr,
     routes: RoutesBuilder,
+    drain: Duration,
 }
 
 impl Bound {
@@ -157,7 +176,7 @@ impl Bound {
     /// The transport failed.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), tonic::transport::Error> {
         let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
-        serve(self.transport, self.routes, incoming, shutdown).await
+        serve(self.transport, self.routes, incoming, self.drain, shutdown).await
     }
 }
 
@@ -165,6 +184,7 @@ async fn serve<C>(
     mut transport: tonic::transport::Server,
     mut routes: RoutesBuilder,
     incoming: impl Stream<Item = io::Result<C>>,
+    drain: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error>
 where
@@ -182,7 +202,7 @@ where
                 .set_service_status("", tonic_health::ServingStatus::NotServing)
                 .await;
         });
-    within_drain(serving, shutdown).await
+    within_drain(serving, drain, shutdown).await
 }
 
 /// A connection that was accepted elsewhere. Nothing is known of who is at its other end.
@@ -225,13 +245,14 @@ impl AsyncWrite for Accepted {
 /// Stops waiting for open calls some time after `shutdown`.
 async fn within_drain(
     serving: impl Future<Output = Result<(), tonic::transport::Error>>,
+    drain: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     tokio::select! {
         result = serving => result,
         () = async {
             shutdown.cancelled().await;
-            tokio::time::sleep(deadline::DRAIN).await;
+            tokio::time::sleep(drain).await;
         } => {
             tracing::warn!("some calls of other services were still open at the end");
             Ok(())

@@ -34,8 +34,6 @@ use crate::store::Store;
 /// Frames on their way to a worker. Behind them the conversation itself keeps some, then stops
 /// reading: a worker that does not read holds up only itself.
 const FRAMES: usize = 32;
-/// How long workers may finish what they have when the queue stops.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// What conversations need to know.
 #[derive(Debug, Clone)]
@@ -44,6 +42,8 @@ pub(crate) struct DispatchSettings {
     pub(crate) lease: Duration,
     pub(crate) slots_per_destination: u32,
     pub(crate) prefetch_per_slot: u32,
+    /// How long workers may finish what they have when the queue stops.
+    pub(crate) drain: Duration,
     pub(crate) policies: Arc<Policies>,
 }
 
@@ -108,9 +108,8 @@ impl Dispatcher {
             self.timer.clone(),
             frames,
         );
-        let drain = self.drain.clone();
-        self.tasks
-            .spawn(conversation.run(from_worker, drain, DRAIN));
+        let (drain, time) = (self.drain.clone(), self.settings.drain);
+        self.tasks.spawn(conversation.run(from_worker, drain, time));
         ReceiverStream::new(to_worker).boxed()
     }
 

@@ -16,7 +16,8 @@ use crate::validate;
 
 /// Content in one batch of deliveries, beyond which another one begins.
 const BATCH_BYTES: usize = 1 << 20;
-/// What an attempt may tell of itself, encoded. The outcomes of many recipients take most of it.
+/// What an attempt may tell beyond whom its outcomes are about, encoded. The replies to many recipients
+/// take most of it.
 const LARGEST_ATTEMPT: usize = 4 << 20;
 /// What its dialogue may take of that.
 const LARGEST_DIALOGUE: usize = 256 << 10;
@@ -53,10 +54,21 @@ pub(super) fn read(
     if dialogue > LARGEST_DIALOGUE {
         attempt.dialogue.clear();
     }
+    if told(&attempt) > LARGEST_ATTEMPT {
+        // What became of the recipients counts more than the words of it: refused, the report would never
+        // be heard, and whoever got the message would get it again.
+        for outcome in &mut attempt.outcomes {
+            outcome.reply_text.clear();
+        }
+    }
     let problem = match delivery_id.parse::<DeliveryId>() {
         Err(_) => Some("it names no delivery".to_owned()),
         Ok(_) if dsn.len() > MOST_DSN => Some("it brings too many DSNs".to_owned()),
-        Ok(_) if attempt.encoded_len() > LARGEST_ATTEMPT => Some("it tells too much".to_owned()),
+        Ok(_)
+            if told(&attempt) > LARGEST_ATTEMPT || !validate::are_recipients(&attempt.outcomes) =>
+        {
+            Some("it tells too much".to_owned())
+        }
         Ok(_) => dsn
             .iter()
             .find_map(|dsn| validate::message(dsn).err())
@@ -95,6 +107,12 @@ pub(super) fn read(
             worker: worker.to_owned(),
         },
     })
+}
+
+/// Octets that an attempt takes besides the addresses of recipients, which the delivery has as well.
+fn told(attempt: &wire::Attempt) -> usize {
+    let whom = attempt.outcomes.iter().map(|outcome| outcome.address.len());
+    attempt.encoded_len() - whom.sum::<usize>()
 }
 
 /// What the worker hears of it.
@@ -144,4 +162,51 @@ pub(super) fn batches(deliveries: Vec<LeasedDelivery>) -> Vec<DeliveryBatch> {
         }
     }
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(recipients: usize, address: &str) -> Result<Report, CompletionAck> {
+        let outcomes = (0..recipients).map(|number| wire::RecipientOutcome {
+            address: format!("{number}{address}"),
+            kind: OutcomeKind::Delivered as i32,
+            reply_code: 250,
+            reply_text: "2.0.0 Ok: queued as 3Z0123456789ABCDEF, and many thanks for it".repeat(2),
+            ..Default::default()
+        });
+        let completion = wire::Completion {
+            delivery_id: format!("{}.0", postrider_protocol::QueueId::new()),
+            attempt: Some(wire::Attempt {
+                outcomes: outcomes.collect(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        read(completion, None, &Policies::default(), "worker")
+    }
+
+    #[test]
+    fn outcomes_count_more_than_their_words() {
+        let few = report(100, "@a.test").ok().unwrap();
+        assert!(
+            few.completion.attempt.outcomes[0]
+                .reply_text
+                .starts_with("2.0.0")
+        );
+        let many = report(
+            50_000,
+            "-who-has-a-longer-name@a-domain-of-some-length.test",
+        );
+        let many = many.ok().unwrap().completion.attempt.outcomes;
+        assert_eq!(many.len(), 50_000);
+        assert!(many.iter().all(|outcome| outcome.reply_text.is_empty()));
+    }
+
+    #[test]
+    fn what_no_delivery_has_is_refused() {
+        assert!(report(50_001, "@a.test").is_err());
+        assert!(report(1, &"a".repeat(1024)).is_err());
+    }
 }
