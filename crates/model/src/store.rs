@@ -115,7 +115,7 @@ impl ModelStore {
         });
         self.travel().await;
         match lost {
-            true => Err(StoreError::Unavailable("the answer is lost".to_owned())),
+            true => Err(StoreError::Unconfirmed("the answer is lost".to_owned())),
             false => Ok(answer),
         }
     }

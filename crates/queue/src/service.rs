@@ -209,7 +209,7 @@ impl Queue for QueueService {
             })
             .inspect(|result| match result.status() {
                 Stored::Accepted => metrics::accepted(),
-                Stored::Unavailable => metrics::unavailable(),
+                Stored::Unavailable | Stored::Unconfirmed => metrics::unavailable(),
                 Stored::Invalid => metrics::invalid(),
                 Stored::AlreadyAccepted | Stored::Unspecified => {}
             })
@@ -240,6 +240,10 @@ fn stored_result(stored: Result<Enqueued, StoreError>) -> EnqueueResult {
         Err(error @ (StoreError::Unavailable(_) | StoreError::Damaged(_))) => {
             tracing::warn!(%error, "a message was not stored");
             result(Stored::Unavailable, error.to_string())
+        }
+        Err(error @ StoreError::Unconfirmed(_)) => {
+            tracing::warn!(%error, "nobody knows whether a message was stored");
+            result(Stored::Unconfirmed, error.to_string())
         }
     }
 }

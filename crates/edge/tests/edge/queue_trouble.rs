@@ -64,6 +64,26 @@ async fn a_lost_answer_is_asked_for_again_under_the_same_id() {
 }
 
 #[tokio::test]
+async fn what_may_be_stored_is_asked_for_again_under_the_same_id() {
+    let world = World::new().await;
+    let mut client = world.mx().await;
+    world.queue.will(Trouble::StoredUnconfirmed);
+    // What another try is refused says nothing of the first.
+    world
+        .queue
+        .will(Trouble::Says(enqueue_result::Status::Unavailable));
+    try_message(&mut client, "250 2.0.0").await;
+    assert_eq!(world.queue.calls.load(Ordering::SeqCst), 3);
+    assert_eq!(world.queue.messages().len(), 1);
+    for _ in 0..3 {
+        world.queue.will(Trouble::StoredUnconfirmed);
+    }
+    try_message(&mut client, "451 4.3.0").await;
+    assert_eq!(world.queue.calls.load(Ordering::SeqCst), 6);
+    try_message(&mut client, "250 2.0.0").await;
+}
+
+#[tokio::test]
 async fn a_queue_that_stays_away_is_not_asked_for_ever() {
     let world = World::new().await;
     let mut client = world.mx().await;

@@ -68,8 +68,8 @@ impl Job {
             let began = Instant::now();
             match self.turn().await {
                 Ok(()) => {}
-                Err(Halt::Store(StoreError::Unavailable(reason))) => {
-                    tracing::warn!(act = self.id(), reason, "an act waits for the store");
+                Err(Halt::Store(error)) if error.is_passing() => {
+                    tracing::warn!(act = self.id(), %error, "an act waits for the store");
                     self.rest(AGAIN).await;
                 }
                 Err(halt) => {
@@ -247,7 +247,7 @@ impl Job {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.hear().await?,
                 // What was done must not be forgotten because of this.
-                Err(StoreError::Unavailable(_)) if !self.with.stop.is_cancelled() => {
+                Err(error) if error.is_passing() && !self.with.stop.is_cancelled() => {
                     self.rest(AGAIN).await;
                 }
                 Err(error) => return Err(error.into()),

@@ -166,7 +166,9 @@ impl QueueAdmin for QueueService {
 /// A store's error for whoever asked.
 pub(crate) fn status(error: StoreError) -> Status {
     match error {
-        StoreError::Unavailable(_) => Status::unavailable(error.to_string()),
+        StoreError::Unavailable(_) | StoreError::Unconfirmed(_) => {
+            Status::unavailable(error.to_string())
+        }
         StoreError::Invalid(_) => Status::invalid_argument(error.to_string()),
         StoreError::Damaged(_) => Status::data_loss(error.to_string()),
     }

@@ -123,7 +123,7 @@ pub(super) fn ack_status(delivery_id: &str, result: Result<Completed, StoreError
             metrics::stale();
             Ack::Stale
         }
-        Err(StoreError::Unavailable(reason)) => {
+        Err(StoreError::Unavailable(reason) | StoreError::Unconfirmed(reason)) => {
             tracing::warn!(
                 delivery = delivery_id,
                 reason,

@@ -76,16 +76,40 @@ use crate::policy::Policies;
 /// Why a store did not do what it was asked. Variants by what the caller can do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
-    /// Not now: the store is away, full, read-only, loading. Nothing was acknowledged; asking
-    /// again with the same ids is safe.
+    /// Not now: the store is away, full, read-only, loading. Nothing was acknowledged and no message
+    /// taken in; asking again with the same ids is safe.
     #[error("the store is not available: {0}")]
     Unavailable(String),
+    /// Done or not: the answer was lost, or the copies that were promised are not confirmed. Asking
+    /// again with the same ids is safe, and tells.
+    #[error("the store did not confirm: {0}")]
+    Unconfirmed(String),
     /// Never: this request cannot be stored.
     #[error("the request is not acceptable: {0}")]
     Invalid(String),
     /// The store holds something that it cannot read. An operator must look.
     #[error("the store is damaged: {0}")]
     Damaged(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed soon.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Unconfirmed(_) => true,
+            Self::Invalid(_) | Self::Damaged(_) => false,
+        }
+    }
+
+    /// The error of a call that may have been carried out by an earlier try: whatever refused this
+    /// one says nothing of that.
+    pub(crate) fn after_a_try(self) -> Self {
+        match self {
+            Self::Unavailable(reason) => Self::Unconfirmed(reason),
+            other => other,
+        }
+    }
 }
 
 /// What became of an accepted message.

@@ -7,7 +7,7 @@ use postrider_config::values::Period;
 use postrider_protocol::queue_v1::OutcomeKind;
 use postrider_protocol::{DeliveryId, QueueId};
 use postrider_queue::store::redis::{RedisConfig, RedisStore, TimeSource};
-use postrider_queue::store::{Completed, Enqueued, Store as _, StoreError};
+use postrider_queue::store::{Completed, Enqueued, Store as _};
 
 use crate::moves::{CLOCK, clear, keys, start};
 use crate::proxy::Proxy;
@@ -75,7 +75,7 @@ impl Way {
         };
         match answer {
             Ok(done) => done,
-            Err(StoreError::Unavailable(_)) => false,
+            Err(error) if error.is_passing() => false,
             Err(error) => panic!("{call:?}: {error}"),
         }
     }

@@ -71,9 +71,12 @@ async fn without_enough_replicas_nothing_is_acknowledged() {
     let new = message(QueueId::new(), 10, &[("a@x.test", "smtp:x.test")]);
     let results = store.enqueue(vec![new.clone()]).await;
     assert!(
-        matches!(results[0], Err(StoreError::Unavailable(_))),
+        matches!(results[0], Err(StoreError::Unconfirmed(_))),
         "{results:?}"
     );
+    // It is there, without a copy: another queue process would hand it out.
+    let there = store.show(new.queue_id.parse().unwrap()).await.unwrap();
+    assert!(there.is_some());
 
     // With a replica, the same call succeeds.
     let replica = RedisServer::start();

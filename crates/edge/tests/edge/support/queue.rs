@@ -23,6 +23,8 @@ pub(crate) enum Trouble {
     Fails(Status),
     /// It is stored, and the answer is lost.
     StoredButLost(Status),
+    /// It is stored, and the queue says that it does not know.
+    StoredUnconfirmed,
     /// The queue says so in its result.
     Says(enqueue_result::Status),
     /// It is stored after this long.
@@ -124,6 +126,10 @@ impl Queue for FakeQueue {
             Some(Trouble::StoredButLost(status)) => {
                 self.store(messages);
                 return Err(status);
+            }
+            Some(Trouble::StoredUnconfirmed) => {
+                self.store(messages);
+                return Ok(results(count, enqueue_result::Status::Unconfirmed));
             }
             Some(Trouble::Says(status)) => return Ok(results(count, status)),
             Some(Trouble::Late(wait)) => tokio::time::sleep(wait).await,

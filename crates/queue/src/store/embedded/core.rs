@@ -181,14 +181,14 @@ impl Commit {
     pub(super) async fn durable(self) -> Result<(), StoreError> {
         self.0
             .await
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("the queue is stopping".to_owned())))
+            .unwrap_or_else(|_| Err(StoreError::Unconfirmed("the queue is stopping".to_owned())))
     }
 
     /// The same for threads.
     pub(super) fn wait(self) -> Result<(), StoreError> {
         self.0
             .blocking_recv()
-            .unwrap_or_else(|_| Err(StoreError::Unavailable("the queue is stopping".to_owned())))
+            .unwrap_or_else(|_| Err(StoreError::Unconfirmed("the queue is stopping".to_owned())))
     }
 }
 

@@ -50,7 +50,7 @@ impl Failure {
         Self {
             broken: true,
             again: true,
-            ..Self::new(StoreError::Unavailable(text.to_owned()))
+            ..Self::new(StoreError::Unconfirmed(text.to_owned()))
         }
     }
 
@@ -59,9 +59,18 @@ impl Failure {
     pub(super) fn too_few_copies() -> Self {
         Self {
             suspect: true,
-            ..Self::new(StoreError::Unavailable(
+            ..Self::new(StoreError::Unconfirmed(
                 "too few replicas have confirmed the write".to_owned(),
             ))
+        }
+    }
+
+    /// The write is done, and the wait for its copies was refused.
+    pub(super) fn of_the_wait(self) -> Self {
+        Self {
+            error: StoreError::Unconfirmed(self.error.to_string()),
+            suspect: true,
+            ..self
         }
     }
 

@@ -57,15 +57,17 @@ impl<T: Send + 'static, R: Send + 'static> Gather<T, R> {
 
     /// Asks, and waits for the answer. What was asked is carried out even if this is dropped.
     pub(super) async fn ask(&self, what: T, weight: usize) -> Result<R, StoreError> {
-        let closed = || StoreError::Unavailable("the store is closed".to_owned());
+        let closed = || "the store is closed".to_owned();
         let (answer, answered) = oneshot::channel();
         let asked = Asked {
             what,
             weight,
             answer,
         };
-        self.queue.send(asked).await.map_err(|_| closed())?;
-        answered.await.map_err(|_| closed())
+        let sent = self.queue.send(asked).await;
+        sent.map_err(|_| StoreError::Unavailable(closed()))?;
+        let answered = answered.await;
+        answered.map_err(|_| StoreError::Unconfirmed(closed()))
     }
 }
 

@@ -153,11 +153,22 @@ impl Link {
         repeat: Repeat,
     ) -> Result<Value, StoreError> {
         let give_up = Instant::now() + self.connect_timeout;
+        // Whether an earlier try may have been carried out: then no refusal of a later one is the whole truth.
+        let mut tried = false;
+        let words = |tried, error: StoreError| match tried {
+            true => error.after_a_try(),
+            false => error,
+        };
         loop {
-            let up = self.connected(give_up).await?;
+            let up = self.connected(give_up).await;
+            let up = up.map_err(|error| words(tried, error))?;
             match self.once(&up, script, call).await {
                 Ok(value) => return Ok(value),
-                Err(failure) => self.try_again(&up, failure, repeat, give_up).await?,
+                Err(failure) => {
+                    tried |= matches!(failure.error, StoreError::Unconfirmed(_));
+                    let again = self.try_again(&up, failure, repeat, give_up).await;
+                    again.map_err(|error| words(tried, error))?;
+                }
             }
         }
     }
@@ -281,7 +292,8 @@ impl Link {
         match waited {
             None => Ok(answer),
             Some((wait, copies, barrier)) => {
-                if wait.is_enough(&server_error(barrier)?, &server_error(copies)?) {
+                let told = |value| server_error(value).map_err(Failure::of_the_wait);
+                if wait.is_enough(&told(barrier)?, &told(copies)?) {
                     Ok(answer)
                 } else {
                     Err(Failure::too_few_copies())

@@ -258,7 +258,7 @@ async fn take_over(parts: &[Part], from: usize, loads: Vec<Load>) -> Result<Take
                 taken.failure = taken.failure.or(failure);
             }
             Err(error) => {
-                if matches!(error, StoreError::Unavailable(_)) {
+                if error.is_passing() {
                     taken.away.push(to);
                 }
                 taken.failure = Some(error);

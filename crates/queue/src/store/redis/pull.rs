@@ -98,7 +98,7 @@ async fn carry_out(core: &Core, lost: &mut Lost, batch: Vec<Ask>) {
         })
         .collect();
     let mut answer = run(core, &pulls).await;
-    if let Err(StoreError::Unavailable(_)) = answer {
+    if answer.as_ref().is_err_and(StoreError::is_passing) {
         // What was taken, if anything, is asked for once more before the callers hear of it.
         for pull in &mut pulls {
             pull.again = true;

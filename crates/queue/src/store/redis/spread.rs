@@ -247,7 +247,7 @@ async fn carry_on(parts: &[Part], from: usize, posted: Vec<Posted>) -> Result<Sw
         };
         match accept_raw(part, &posted.args).await {
             Ok(()) => Ok(Some(posted.name)),
-            Err(StoreError::Unavailable(_)) => Err(to),
+            Err(error) if error.is_passing() => Err(to),
             Err(error) => {
                 tracing::error!(%error, name = posted.name, "a part of a message stays in an outbox");
                 Ok(None)
