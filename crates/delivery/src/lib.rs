@@ -37,6 +37,7 @@ mod pool;
 mod resolve;
 mod route;
 mod smtp;
+mod stop;
 mod targets;
 mod transport;
 mod unreachable;

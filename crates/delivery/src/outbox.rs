@@ -63,22 +63,28 @@ enum Item {
 }
 
 impl Outbox {
-    /// Begins a conversation: its frames, `hello` first, then what the last one left open.
-    pub(crate) fn converse(self: &Arc<Self>, hello: Hello) -> BoxStream<'static, WorkerFrame> {
+    /// Begins a conversation: its frames, `hello` first, then the word that the worker stops if it is
+    /// `leaving`, then what the last one left open.
+    pub(crate) fn converse(
+        self: &Arc<Self>,
+        hello: Hello,
+        leaving: bool,
+    ) -> BoxStream<'static, WorkerFrame> {
         let conversation = {
             let mut state = self.lock();
             state.conversation += 1;
             state.begun = None;
-            // Tokens of a lost conversation lapse by themselves, but are free earlier this way.
-            state
-                .ready
-                .retain(|item| matches!(item, Item::Completion(_) | Item::GiveBack(_)));
+            // Only outcomes outlive a conversation. Its leases lapse: the queue takes back only what it
+            // granted in the one in which it hears of it.
+            let is_outcome = |item: &Item| matches!(item, Item::Completion(_));
+            state.ready.retain(is_outcome);
+            state.returning.clear();
             let unconfirmed = std::mem::take(&mut state.unconfirmed);
-            for token in std::mem::take(&mut state.returning) {
-                state.ready.push_back(Item::GiveBack(token));
-            }
             for completion in unconfirmed.values().filter_map(|bytes| decode(bytes)) {
                 state.ready.push_front(Item::Completion(completion));
+            }
+            if leaving {
+                state.ready.push_front(Item::Drain);
             }
             state.ready.push_front(Item::Hello(hello));
             state.conversation
@@ -166,9 +172,13 @@ impl Outbox {
 
     /// The queue could not take the completion now.
     pub(crate) fn send_again(&self, delivery_id: String, token: u64) {
-        let again = self.lock().unconfirmed.remove(&(delivery_id, token));
+        // Under one lock: in between, its lease would seem to wait for nothing, and go back before it.
+        let mut state = self.lock();
+        let again = state.unconfirmed.remove(&(delivery_id, token));
         if let Some(completion) = again.and_then(|bytes| decode(&bytes)) {
-            self.push(Item::Completion(completion));
+            state.ready.push_back(Item::Completion(completion));
+            drop(state);
+            self.wake.notify_one();
         }
     }
 
@@ -338,7 +348,7 @@ mod tests {
     #[tokio::test]
     async fn a_lease_goes_back_when_its_completions_are_confirmed() {
         let outbox = Arc::new(Outbox::default());
-        let mut frames = outbox.converse(Hello::default());
+        let mut frames = outbox.converse(Hello::default(), false);
         outbox.complete(completion("a"));
         outbox.complete(completion("b"));
         outbox.give_back(7);
@@ -353,22 +363,32 @@ mod tests {
         assert_eq!(describe(frames.next().await), "back [8]");
         outbox.confirmed("b".to_owned(), 7);
         assert_eq!(describe(frames.next().await), "back [7]");
-        // Nor does it go back in a new conversation before what the last one left open.
-        outbox.complete(completion("c"));
+    }
+
+    #[tokio::test]
+    async fn leases_of_a_lost_conversation_are_not_given_back_in_the_next() {
+        let outbox = Arc::new(Outbox::default());
+        let mut frames = outbox.converse(Hello::default(), false);
+        outbox.complete(completion("a"));
         outbox.give_back(7);
-        assert_eq!(describe(frames.next().await), "c");
-        let mut frames = outbox.converse(Hello::default());
-        for told in ["hello", "c"] {
+        for told in ["hello", "a"] {
             assert_eq!(describe(frames.next().await), told);
         }
-        outbox.confirmed("c".to_owned(), 7);
-        assert_eq!(describe(frames.next().await), "back [7]");
+        // One waits for its completion to be confirmed, the other to be sent.
+        outbox.give_back(8);
+        let mut frames = outbox.converse(Hello::default(), true);
+        for told in ["hello", "drain", "a"] {
+            assert_eq!(describe(frames.next().await), told);
+        }
+        outbox.confirmed("a".to_owned(), 7);
+        outbox.end();
+        assert_eq!(describe(frames.next().await), "end");
     }
 
     #[tokio::test]
     async fn what_is_ready_travels_together_and_in_order() {
         let outbox = Arc::new(Outbox::default());
-        let mut frames = outbox.converse(Hello::default());
+        let mut frames = outbox.converse(Hello::default(), false);
         for id in ["a", "b", "c"] {
             outbox.complete(completion(id));
         }
@@ -387,7 +407,7 @@ mod tests {
     async fn large_completions_travel_in_frames_of_bounded_size() {
         use postrider_protocol::queue_v1::{Attempt, DialogueLine};
         let outbox = Arc::new(Outbox::default());
-        let mut frames = outbox.converse(Hello::default());
+        let mut frames = outbox.converse(Hello::default(), false);
         for id in ["a", "b", "c", "d", "e"] {
             let line = DialogueLine {
                 text: "x".repeat(BATCH_BYTES * 2 / 5),
@@ -412,7 +432,7 @@ mod tests {
     #[tokio::test]
     async fn parts_of_a_lease_travel_together_and_are_not_told_to_another_conversation() {
         let outbox = Arc::new(Outbox::default());
-        let mut frames = outbox.converse(Hello::default());
+        let mut frames = outbox.converse(Hello::default(), false);
         assert_eq!(describe(frames.next().await), "hello");
         for id in ["a", "b"] {
             outbox.give_back_delivery(1, id.to_owned());
@@ -427,7 +447,7 @@ mod tests {
         assert_eq!(describe(frames.next().await), "d");
         assert_eq!(describe(frames.next().await), "part  1");
         outbox.give_back_slots(7, 1);
-        let mut next = outbox.converse(Hello::default());
+        let mut next = outbox.converse(Hello::default(), false);
         assert_eq!(describe(next.next().await), "hello");
         assert_eq!(describe(next.next().await), "d");
         outbox.end();
@@ -437,7 +457,7 @@ mod tests {
     #[tokio::test]
     async fn many_are_given_back_in_frames_of_bounded_size() {
         let outbox = Arc::new(Outbox::default());
-        let mut frames = outbox.converse(Hello::default());
+        let mut frames = outbox.converse(Hello::default(), false);
         const MANY: usize = 40 * BATCH;
         for number in 0..MANY {
             outbox.give_back_delivery(1, number.to_string());
@@ -458,7 +478,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_not_confirmed_is_told_again() {
         let outbox = Arc::new(Outbox::default());
-        let mut first = outbox.converse(Hello::default());
+        let mut first = outbox.converse(Hello::default(), false);
         outbox.complete(completion("a"));
         outbox.complete(completion("b"));
         assert_eq!(describe(first.next().await), "hello");
@@ -467,7 +487,7 @@ mod tests {
         assert!(!outbox.confirmed("a".to_owned(), 7));
         outbox.heartbeat(1);
 
-        let mut second = outbox.converse(Hello::default());
+        let mut second = outbox.converse(Hello::default(), false);
         assert_eq!(describe(first.next().await), "end");
         assert_eq!(describe(second.next().await), "hello");
         assert_eq!(describe(second.next().await), "b");
@@ -481,7 +501,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_stream_wakes() {
         let outbox = Arc::new(Outbox::default());
-        let mut frames = outbox.converse(Hello::default());
+        let mut frames = outbox.converse(Hello::default(), false);
         assert_eq!(describe(frames.next().await), "hello");
         let waiting = tokio::spawn(async move { describe(frames.next().await) });
         tokio::task::yield_now().await;

@@ -44,8 +44,8 @@ struct State {
     since: Instant,
 }
 
-/// How long a lease is to be held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How long a lease is to be held, from the longest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// While there is work, and for the idle time.
     Held,
@@ -53,6 +53,8 @@ pub(crate) enum Phase {
     WantedBack,
     /// Until the attempts in hand are over.
     Leaving,
+    /// The same, and its conversation is over: it is given back to nobody, and lapses.
+    Lost,
     /// It is the worker's no more; attempts in hand are broken off, nothing new begins.
     Revoked,
     /// It has ended.
@@ -139,20 +141,20 @@ impl Lease {
                 state.told = slots.max(1);
                 self.give_back_slots(&mut state);
             }
-            Phase::Revoked | Phase::Over => {}
+            Phase::Lost | Phase::Revoked | Phase::Over => {}
         }
         state.phase != Phase::Over
     }
 
-    /// Changes how long the lease is held. What waits under a lease that is left is given back.
+    /// Shortens how long the lease is held. What waits under a lease that is left is given back.
     pub(crate) fn change(&self, phase: Phase) {
         let mut state = self.lock();
-        if state.phase == Phase::Over || state.phase == phase {
+        if phase <= state.phase {
             return;
         }
         state.phase = phase;
         let not_begun = match phase {
-            Phase::Leaving | Phase::Revoked => std::mem::take(&mut state.waiting),
+            Phase::Leaving | Phase::Lost | Phase::Revoked => std::mem::take(&mut state.waiting),
             Phase::Held | Phase::WantedBack | Phase::Over => VecDeque::new(),
         };
         if phase == Phase::Revoked {
@@ -198,7 +200,7 @@ impl Lease {
     }
 
     fn finish(&self, state: &mut State) {
-        if state.phase != Phase::Revoked {
+        if !matches!(state.phase, Phase::Lost | Phase::Revoked) {
             self.outbox.give_back(self.token);
         }
         state.waiting.clear();

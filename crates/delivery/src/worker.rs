@@ -4,7 +4,8 @@
 //! with completions, heartbeats, and leases that it gives back. When the stream breaks, what
 //! waits is dropped (its leases lapse, and it is due again), attempts in hand end, and their
 //! completions are told in the next conversation. When the worker stops, it says at once which
-//! deliveries it will not begin, and with each connection that closes, that its slot is free.
+//! deliveries it will not begin, and with each connection that closes, that its slot is free; and
+//! until the drain's time is over, it seeks the queue to tell how its attempts ended.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -27,6 +28,7 @@ use crate::crew::{Crew, TRANSPORTS};
 use crate::heartbeat::Heartbeats;
 use crate::metrics;
 use crate::pool::{Lease, Phase};
+use crate::stop::Stop;
 
 /// For the queue to take up the conversation.
 const WELCOME: Duration = Duration::from_secs(10);
@@ -57,10 +59,11 @@ enum End {
 impl Worker {
     /// Works until `shutdown`, and then until what is in hand is done or the drain's time is over.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let stop = Stop::new(shutdown, &self.crew);
         let mut backoff = BACKOFF;
         loop {
             let begun = Instant::now();
-            let end = Conversation::hold(&self, &shutdown).await;
+            let end = Conversation::hold(&self, &stop).await;
             metrics::handles().connected.set(0.0);
             let why = match end {
                 End::Drained => break,
@@ -68,37 +71,44 @@ impl Worker {
             };
             self.health
                 .not_ready(format!("no conversation with the queue: {why}"));
-            if shutdown.is_cancelled() {
-                self.finish_alone().await;
-                break;
-            }
             if begun.elapsed() > LONGEST_BACKOFF {
                 backoff = BACKOFF;
             }
             tracing::warn!(reason = %why, retry_ms = backoff.as_millis(), "the conversation with the queue is lost");
             // Half of the wait is random, so that many workers do not come back as one.
             let wait = backoff.mul_f64(rand::rng().random_range(0.5..1.0));
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = shutdown.cancelled() => {}
+            self.rest(wait, &stop).await;
+            if stop.is_over() || stop.is_ordered() && self.is_done() {
+                self.finish_alone().await;
+                break;
             }
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
         self.crew.outbox.end();
     }
 
-    /// The stop came while the queue was away: attempts in hand end all the same.
+    /// Waits so long, or until there is a reason to look earlier whether to go on.
+    async fn rest(&self, wait: Duration, stop: &Stop) {
+        let crew = &self.crew;
+        let ordered = stop.is_ordered();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = stop.ordered(), if !ordered => {}
+            () = stop.over(), if ordered => {}
+            () = crew.tasks.wait(), if ordered && crew.outbox.is_settled() => {}
+        }
+    }
+
+    /// Nothing is in hand, and nothing is left to confirm.
+    fn is_done(&self) -> bool {
+        self.crew.tasks.is_empty() && self.crew.outbox.is_settled()
+    }
+
+    /// Ends attempts in hand, if there are any, without a queue that could be told.
     async fn finish_alone(&self) {
         let crew = &self.crew;
-        crew.tasks.close();
-        let drain = crew.live.load().config.drain.0;
-        if tokio::time::timeout(drain, crew.tasks.wait())
-            .await
-            .is_err()
-        {
-            crew.abort.cancel();
-            crew.tasks.wait().await;
-        }
+        crew.abort.cancel();
+        crew.tasks.wait().await;
         if !crew.outbox.is_settled() {
             tracing::warn!(
                 "the queue could not be told of the last attempts; they count as unknown"
@@ -124,14 +134,21 @@ struct Conversation<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    async fn hold(worker: &'a Worker, shutdown: &CancellationToken) -> End {
+    async fn hold(worker: &'a Worker, stop: &Stop) -> End {
         let asked = Instant::now();
-        let (mut stream, welcome) = match Self::begin(worker).await {
+        let leaving = stop.is_ordered();
+        let begun = tokio::select! {
+            begun = Self::begin(worker, leaving) => begun,
+            () = stop.over() => Err("the time to stop is over".to_owned()),
+        };
+        let (mut stream, welcome) = match begun {
             Ok(begun) => begun,
             Err(why) => return End::Lost(why),
         };
         let begun = worker.crew.outbox.begun().unwrap_or(asked);
         let lease_time = Duration::from_millis(welcome.lease_ms.max(100));
+        // Leases are granted from here on, and live so long without a word.
+        worker.crew.pulse.beat(begun.into_std(), lease_time);
         let mut conversation = Self {
             worker,
             leases: HashMap::new(),
@@ -140,10 +157,10 @@ impl<'a> Conversation<'a> {
             heartbeats: Heartbeats::new(begun, lease_time, welcome.answers_heartbeats),
             refused: Vec::new(),
             repeat_at: None,
-            drain: None,
+            drain: leaving.then(|| stop.deadline()),
             farewell: false,
         };
-        let end = conversation.converse(&mut stream, shutdown).await;
+        let end = conversation.converse(&mut stream, stop).await;
         conversation.let_go();
         metrics::handles().leases.set(0.0);
         end
@@ -151,13 +168,14 @@ impl<'a> Conversation<'a> {
 
     async fn begin(
         worker: &Worker,
+        leaving: bool,
     ) -> Result<(BoxStream<'static, api::Result<QueueFrame>>, Welcome), String> {
         let hello = Hello {
             instance: worker.instance.clone(),
             transports: TRANSPORTS.map(str::to_owned).to_vec(),
             slots: worker.slots,
         };
-        let frames = worker.crew.outbox.converse(hello);
+        let frames = worker.crew.outbox.converse(hello, leaving);
         let begin = async {
             let mut stream = worker.queue.work(frames).await.map_err(words)?;
             match stream.next().await {
@@ -175,7 +193,10 @@ impl<'a> Conversation<'a> {
         let begun = tokio::time::timeout(WELCOME, begin)
             .await
             .map_err(|_| "no welcome in time".to_owned())??;
-        worker.health.ready();
+        match leaving {
+            true => worker.health.not_ready("stopping"),
+            false => worker.health.ready(),
+        }
         metrics::handles().connected.set(1.0);
         metrics::handles().conversations.increment(1);
         Ok(begun)
@@ -184,12 +205,17 @@ impl<'a> Conversation<'a> {
     async fn converse(
         &mut self,
         stream: &mut BoxStream<'static, api::Result<QueueFrame>>,
-        shutdown: &CancellationToken,
+        stop: &Stop,
     ) -> End {
         let crew = self.worker.crew.clone();
         let mut heartbeat = tokio::time::interval(self.lease_time / 3);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.drain.is_some() && self.worker.is_done() && !self.farewell {
+                self.farewell = true;
+                crew.outbox.end();
+                self.drain = Some(Instant::now() + FAREWELL);
+            }
             // Far away where there is nothing to wait for.
             let far = Instant::now() + Duration::from_secs(3600);
             tokio::select! {
@@ -204,18 +230,13 @@ impl<'a> Conversation<'a> {
                     return End::Lost("it does not answer heartbeats".to_owned());
                 }
                 () = tokio::time::sleep_until(self.repeat_at.unwrap_or(far)) => self.repeat(),
-                () = shutdown.cancelled(), if self.drain.is_none() => self.leave(),
+                deadline = stop.ordered(), if self.drain.is_none() => self.leave(deadline),
                 () = crew.tasks.wait(), if self.drain.is_some() && !crew.tasks.is_empty() => {}
                 () = tokio::time::sleep_until(self.drain.unwrap_or(far)) => {
                     if let ControlFlow::Break(end) = self.give_up() {
                         return end;
                     }
                 }
-            }
-            if self.is_over() && !self.farewell {
-                self.farewell = true;
-                crew.outbox.end();
-                self.drain = Some(Instant::now() + FAREWELL);
             }
         }
     }
@@ -360,7 +381,7 @@ impl<'a> Conversation<'a> {
     fn let_go(&self) {
         let leases: Vec<Arc<Lease>> = self.leases.values().cloned().collect();
         for lease in &leases {
-            lease.change(Phase::Leaving);
+            lease.change(Phase::Lost);
         }
         if let Some(end) = self.heartbeats.leases_end() {
             tokio::spawn(async move {
@@ -373,26 +394,14 @@ impl<'a> Conversation<'a> {
     }
 
     /// The stop: nothing new is begun, attempts in hand end, connections close.
-    fn leave(&mut self) {
+    fn leave(&mut self, deadline: Instant) {
         let crew = &self.worker.crew;
-        let drain = crew.live.load().config.drain.0;
-        tracing::info!(
-            attempts = crew.tasks.len(),
-            "stopping: finishing attempts in hand"
-        );
         self.worker.health.not_ready("stopping");
         crew.outbox.drain();
         for lease in self.leases.values() {
             lease.change(Phase::Leaving);
         }
-        crew.tasks.close();
-        self.drain = Some(Instant::now() + drain);
-    }
-
-    /// Nothing is in hand, and nothing is left to confirm.
-    fn is_over(&self) -> bool {
-        let crew = &self.worker.crew;
-        self.drain.is_some() && crew.tasks.is_empty() && crew.outbox.is_settled()
+        self.drain = Some(deadline);
     }
 
     /// The drain's time is over.

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
 use postrider_protocol::queue_v1::{Envelope, Hello, WorkerFrame, worker_frame};
 use postrider_telemetry::trace::MessageSpan;
 
@@ -62,7 +62,7 @@ struct Frames(BoxStream<'static, WorkerFrame>);
 
 impl Frames {
     fn of(outbox: &Arc<Outbox>) -> Self {
-        Self(outbox.converse(Hello::default()))
+        Self(outbox.converse(Hello::default(), false))
     }
 
     /// What is given back next: of a lease that goes on, the deliveries and the slots that are kept.
@@ -81,21 +81,17 @@ impl Frames {
             }
         }
     }
-}
 
-/// The tokens that were given back, all of them.
-async fn given_back(outbox: &Arc<Outbox>) -> Vec<u64> {
-    let frames = outbox.converse(Hello::default());
-    outbox.end();
-    frames
-        .filter_map(|frame| async move {
-            match frame.frame {
-                Some(worker_frame::Frame::GiveBack(list)) => Some(list.tokens),
-                _ => None,
+    /// The tokens that were given back since this was asked last.
+    fn given_back(&mut self) -> Vec<u64> {
+        let mut tokens = Vec::new();
+        while let Some(Some(frame)) = self.0.next().now_or_never() {
+            if let Some(worker_frame::Frame::GiveBack(list)) = frame.frame {
+                tokens.extend(list.tokens);
             }
-        })
-        .concat()
-        .await
+        }
+        tokens
+    }
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -103,6 +99,7 @@ const LONG: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn no_more_slots_open_than_granted_and_the_rest_waits_in_order() {
     let (lease, outbox) = lease(2);
+    let mut frames = Frames::of(&outbox);
     let (mut one, first) = lease.push(delivery("a")).unwrap();
     let (mut two, second) = lease.push(delivery("b")).unwrap();
     assert_eq!(
@@ -123,7 +120,7 @@ async fn no_more_slots_open_than_granted_and_the_rest_waits_in_order() {
     slot.warm = false;
     assert!(one.next(&mut slot, LONG, || ()).await.is_none());
     assert!(one.leave(Duration::ZERO).is_none());
-    assert!(given_back(&outbox).await.is_empty());
+    assert!(frames.given_back().is_empty());
     assert!(two.leave(Duration::ZERO).is_none());
     assert!(lease.over_after(LONG));
     assert!(lease.push(delivery("e")).is_none());
@@ -132,9 +129,10 @@ async fn no_more_slots_open_than_granted_and_the_rest_waits_in_order() {
 #[tokio::test]
 async fn the_last_slot_gives_the_lease_back() {
     let (lease, outbox) = lease(2);
+    let mut frames = Frames::of(&outbox);
     let (mut seat, _) = lease.push(delivery("a")).unwrap();
     assert!(seat.leave(Duration::ZERO).is_none());
-    assert_eq!(given_back(&outbox).await, [7]);
+    assert_eq!(frames.given_back(), [7]);
 }
 
 #[tokio::test]
@@ -200,35 +198,62 @@ async fn a_wanted_lease_wakes_its_idle_slots() {
 #[tokio::test]
 async fn work_that_came_while_a_slot_closed_is_not_left() {
     let (lease, outbox) = lease(1);
+    let mut frames = Frames::of(&outbox);
     let (mut seat, _) = lease.push(delivery("a")).unwrap();
     // The connection is being closed; the only slot is still taken.
     assert!(lease.push(delivery("b")).is_none());
     assert_eq!(seat.leave(Duration::ZERO).unwrap().delivery_id, "b");
     assert!(seat.leave(Duration::ZERO).is_none());
-    assert_eq!(given_back(&outbox).await, [7]);
+    assert_eq!(frames.given_back(), [7]);
 }
 
 #[tokio::test]
 async fn leaving_drops_what_waits_and_revoking_gives_nothing_back() {
     let (lease, outbox) = lease(1);
+    let mut frames = Frames::of(&outbox);
     let (mut seat, _) = lease.push(delivery("a")).unwrap();
     assert!(lease.push(delivery("b")).is_none());
     lease.change(Phase::Revoked);
     assert!(seat.leave(Duration::ZERO).is_none());
-    assert!(given_back(&outbox).await.is_empty());
+    assert!(frames.given_back().is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_whose_conversation_is_over_gives_nothing_back() {
+    let (lease, outbox) = lease(2);
+    let mut frames = Frames::of(&outbox);
+    let (mut one, _) = lease.push(delivery("1")).unwrap();
+    let (two, _) = lease.push(delivery("2")).unwrap();
+    assert!(lease.push(delivery("3")).is_none());
+    lease.change(Phase::Lost);
+    // Nothing makes it longer again.
+    lease.change(Phase::Leaving);
+    lease.change(Phase::WantedBack);
+    assert!(lease.push(delivery("4")).is_none());
+    assert!(one.leave(LONG).is_none());
+    drop(two);
+    assert!(lease.over_after(Duration::ZERO));
+    outbox.end();
+    assert!(matches!(
+        frames.0.next().await.unwrap().frame,
+        Some(worker_frame::Frame::Hello(_))
+    ));
+    assert!(frames.0.next().await.is_none());
 }
 
 #[tokio::test]
 async fn a_lease_without_work_ends_after_a_while() {
     let (lease, outbox) = lease(1);
+    let mut frames = Frames::of(&outbox);
     assert!(!lease.over_after(LONG));
     assert!(lease.over_after(Duration::ZERO));
-    assert_eq!(given_back(&outbox).await, [7]);
+    assert_eq!(frames.given_back(), [7]);
 }
 
 #[tokio::test]
 async fn a_lease_outlives_a_connection_that_failed_until_others_want_it() {
     let (lease, outbox) = lease(1);
+    let mut frames = Frames::of(&outbox);
     let (mut seat, _) = lease.push(delivery("a")).unwrap();
     assert!(seat.leave(LONG).is_none());
     assert!(!lease.over_after(LONG));
@@ -236,22 +261,24 @@ async fn a_lease_outlives_a_connection_that_failed_until_others_want_it() {
     assert_eq!(next.delivery_id, "b");
     assert!(seat.leave(LONG).is_none());
     lease.change(Phase::WantedBack);
-    assert_eq!(given_back(&outbox).await, [7]);
+    assert_eq!(frames.given_back(), [7]);
 }
 
 #[tokio::test]
 async fn an_aborted_slot_frees_its_place() {
     let (lease, outbox) = lease(1);
+    let mut frames = Frames::of(&outbox);
     let (seat, _) = lease.push(delivery("a")).unwrap();
     assert!(lease.push(delivery("b")).is_none());
     drop(seat);
     assert!(lease.over_after(LONG));
-    assert_eq!(given_back(&outbox).await, [7]);
+    assert_eq!(frames.given_back(), [7]);
 }
 
 #[tokio::test]
 async fn a_lease_that_is_granted_again_has_the_new_slots() {
     let (lease, outbox) = lease(1);
+    let mut frames = Frames::of(&outbox);
     let first = lease.push(delivery("1")).unwrap();
     assert!(lease.push(delivery("2")).is_none());
     lease.regrant(2);
@@ -262,7 +289,7 @@ async fn a_lease_that_is_granted_again_has_the_new_slots() {
     lease.regrant(3);
     assert!(lease.push(delivery("5")).is_none(), "it is on its way back");
     drop((first, second));
-    assert_eq!(given_back(&outbox).await, [7]);
+    assert_eq!(frames.given_back(), [7]);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! The conversation with the queue: what breaks, and what is told again.
 
+use std::time::{Duration, Instant};
+
 use postrider_protocol::queue_v1::completion_ack::Status as Ack;
-use postrider_protocol::queue_v1::{LeaseList, queue_frame, worker_frame};
+use postrider_protocol::queue_v1::{Completion, LeaseList, OutcomeKind, queue_frame, worker_frame};
 
 use crate::kit::queue::delivery;
 use crate::kit::sink::USUAL;
@@ -53,13 +55,103 @@ async fn an_attempt_that_ends_after_the_conversation_is_told_in_the_next() {
     let completion = world.queue.completion().await;
     assert_eq!(completion.delivery_id, id);
     assert_eq!(completion.token, 1);
-    assert_eq!(world.queue.given_back_after(&completion).await, [1]);
+    until("the connection is closed", || sink.open() == 0).await;
     assert_eq!(
         sink.taken().len(),
         1,
         "what waited was dropped: its lease lapses"
     );
+    // It is not given back: the queue would not take it back in another conversation.
+    world.stop.cancel();
+    leaves_with_nothing_but(&world, &completion).await;
     world.end().await;
+}
+
+/// Until the worker says that it stops, it tells this at most, once more.
+async fn leaves_with_nothing_but(world: &World, completion: &Completion) {
+    loop {
+        match world.queue.told().await {
+            worker_frame::Frame::Drain(_) => return,
+            worker_frame::Frame::Hello(_) => {}
+            worker_frame::Frame::Completions(batch)
+                if batch.completions == [completion.clone()] => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_and_loses_the_queue_tells_its_outcomes_in_another_conversation() {
+    let sink = slow_sink().await;
+    let world = World::with(&sink).await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    world
+        .queue
+        .deliver(vec![delivery(&["alice@there.test"], CONTENT)]);
+    until("it is under way", || {
+        sink.commands().iter().any(|c| c == "DATA")
+    })
+    .await;
+    world.stop.cancel();
+    let worker_frame::Frame::Drain(_) = world.queue.told().await else {
+        panic!("it says that it stops");
+    };
+    world.queue.cut();
+    let worker_frame::Frame::Hello(_) = world.queue.told().await else {
+        panic!("it comes back");
+    };
+    let worker_frame::Frame::Drain(_) = world.queue.told().await else {
+        panic!("it says at once that it stops");
+    };
+    // Nothing new begins.
+    let mut late = delivery(&["late@there.test"], CONTENT);
+    late.token = 2;
+    world.queue.grant(2, "smtp:there.test", 1);
+    world.queue.deliver(vec![late.clone()]);
+    assert_eq!(world.queue.given_back().await, [2]);
+    assert_eq!(
+        world.queue.returned().await.delivery_ids,
+        [late.delivery_id]
+    );
+    let completion = world.queue.completion().await;
+    let outcomes = completion.attempt.unwrap().outcomes;
+    assert_eq!(outcomes[0].kind(), OutcomeKind::Delivered);
+    world.end().await;
+    assert_eq!(sink.taken().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_conversation_does_not_prolong_the_time_to_stop() {
+    let sink = Sink::start("127.0.0.1", 0, USUAL, |line| match line.text {
+        "." => Say::Slowly(60_000),
+        _ => Say::Usual,
+    })
+    .await;
+    let drain = Duration::from_secs(1);
+    let world = World::stopping_within(&sink, drain).await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    world
+        .queue
+        .deliver(vec![delivery(&["alice@there.test"], CONTENT)]);
+    until("it is under way", || {
+        sink.commands().iter().any(|c| c == "DATA")
+    })
+    .await;
+    let stopped = Instant::now();
+    world.stop.cancel();
+    tokio::time::sleep(drain * 7 / 10).await;
+    world.queue.cut();
+    let completion = loop {
+        match world.queue.told().await {
+            worker_frame::Frame::Completions(mut batch) => break batch.completions.remove(0),
+            worker_frame::Frame::Drain(_) | worker_frame::Frame::Hello(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    let outcomes = completion.attempt.unwrap().outcomes;
+    assert_eq!(outcomes[0].kind(), OutcomeKind::Unknown);
+    world.end().await;
+    assert!(stopped.elapsed() < drain * 3 / 2, "{:?}", stopped.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -136,20 +136,6 @@ impl FakeQueue {
         }
     }
 
-    /// The same, where a report may be told again first: its confirmation was lost with a
-    /// conversation.
-    pub(crate) async fn given_back_after(&self, report: &Completion) -> Vec<u64> {
-        loop {
-            match self.told().await {
-                worker_frame::Frame::GiveBack(list) => return list.tokens,
-                worker_frame::Frame::Hello(_) => {}
-                worker_frame::Frame::Completions(batch)
-                    if batch.completions == [report.clone()] => {}
-                other => panic!("a lease was to come back before {other:?}"),
-            }
-        }
-    }
-
     fn hear(&self, frame: worker_frame::Frame) {
         if let worker_frame::Frame::Completions(batch) = &frame {
             let acks = batch
@@ -210,15 +196,21 @@ impl Queue for Shared {
             frame: Some(queue_frame::Frame::Welcome(welcome)),
         };
         sender.send(Ok(frame)).unwrap();
-        *self.0.to_worker.lock().unwrap() = Some(sender);
+        *self.0.to_worker.lock().unwrap() = Some(sender.clone());
         self.0.conversations.fetch_add(1, Ordering::Relaxed);
         let queue = self.0.clone();
+        let sender = sender.downgrade();
         tokio::spawn(async move {
             while let Some(frame) = from_worker.next().await {
                 queue.hear(frame.frame.expect("every frame says something"));
             }
-            // It ends when either stream ends.
-            queue.cut();
+            // It ends when either stream ends; the next one may have begun.
+            let mut to_worker = queue.to_worker.lock().unwrap();
+            if let (Some(own), Some(now)) = (sender.upgrade(), &*to_worker)
+                && own.same_channel(now)
+            {
+                to_worker.take();
+            }
         });
         let frames = stream::unfold(receiver, |mut receiver| async move {
             Some((receiver.recv().await?, receiver))

@@ -30,6 +30,15 @@ pub(crate) struct World {
 impl World {
     /// A worker that connects to the sink's port; `there.test` has one MX at 127.0.0.1.
     pub(crate) async fn with(sink: &Sink) -> Self {
+        Self::changed(sink, |_| {}).await
+    }
+
+    /// The same, with so long to stop.
+    pub(crate) async fn stopping_within(sink: &Sink, drain: Duration) -> Self {
+        Self::changed(sink, |config| config.drain = Period(drain)).await
+    }
+
+    async fn changed(sink: &Sink, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
         let mut zones = Zones::default();
         host(
             &mut zones,
@@ -38,7 +47,7 @@ impl World {
             "mx.there.test",
             [127, 0, 0, 1],
         );
-        Self::start(zones, sink.address.port(), |_| {}).await
+        Self::start(zones, sink.address.port(), change).await
     }
 
     pub(crate) async fn start(
