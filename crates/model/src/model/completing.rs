@@ -1,8 +1,8 @@
 //! Attempts are reported.
 
 use postrider_protocol::queue_v1::{Notice, OutcomeKind, RecipientOutcome, journey_event};
-use postrider_queue::store::Completion;
 use postrider_queue::store::clock::micros;
+use postrider_queue::store::{Act, Completion};
 
 use super::{Model, State};
 
@@ -77,6 +77,12 @@ impl Model {
         delivery.applied.push((completion.token, number));
         delivery.given_back = false;
         let (ended, due_us) = (delivery.open.is_empty(), delivery.due_us);
+        let next_us = match delivery.pending {
+            _ if ended => 0,
+            Some(Act::Remove) => 0,
+            Some(Act::Bounce) => now_us,
+            _ => due_us,
+        };
         self.totals.delivered += delivered;
         self.totals.failed += failed;
         self.totals.unknown += u64::from(unknown);
@@ -85,7 +91,7 @@ impl Model {
         message.ended.failed += failed;
         let mut attempt = completion.attempt.clone();
         attempt.number = number;
-        attempt.next_attempt_us = if ended { 0 } else { due_us };
+        attempt.next_attempt_us = next_us;
         let attempt = journey_event::What::Attempt(attempt);
         self.tell(id.queue_id, &completion.worker, attempt, false);
         if ended {

@@ -14,6 +14,7 @@ use super::core::{Awaited, Commit, Core, Shared};
 use super::enqueue::{self, Prepared};
 use super::frame::{Draft, Kind};
 use super::leases::HandedOut;
+use super::message::Pending;
 use super::record::{Completed as Record, Dsn, Rest};
 use super::stored::Stored;
 use crate::store::clock::micros;
@@ -118,6 +119,13 @@ fn apply(
         &ready.dsn,
     );
     record.held = record.unknown && changing::holds_unknown(shared, core, id);
+    // What an operator wants of it comes with this.
+    match core.state.pending.get(&id) {
+        _ if record.rest.open.is_empty() => {}
+        Some(Pending::Remove) => record.attempt.next_attempt_us = 0,
+        Some(Pending::Bounce) => record.attempt.next_attempt_us = now_us,
+        _ => {}
+    }
     let due_us = record.due_us;
     let draft = Draft::new(Kind::Completed, &record, Bytes::new());
     core.make_room(draft.len(), now_us)?;
