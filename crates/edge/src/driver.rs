@@ -8,9 +8,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf as _, BytesMut};
 use postrider_smtp::datetime::DateTime;
 use postrider_smtp::output::Output;
-use postrider_smtp::reply::Reply;
 use postrider_smtp::server::{Event, Session, Transport, Wait};
-use postrider_smtp::status::EnhancedStatus;
 use tokio::time::Instant;
 
 use crate::clerk::Clerk;
@@ -210,12 +208,7 @@ impl Driver {
 
     /// The server stops, and nothing is left to finish or no time for it (RFC 5321 section 3.8).
     fn say_goodbye(&mut self) -> Next {
-        Reply::new(
-            421,
-            EnhancedStatus::transient(3, 2),
-            "This server is going down, try again later",
-        )
-        .write_to(&mut self.output.bytes);
+        self.session.shut_down(&mut self.output);
         Next::Close
     }
 
@@ -238,7 +231,7 @@ impl Driver {
         }
         self.note_tls();
         self.progress = Instant::now();
-        self.session.tls_established(&mut self.output);
+        self.session.tls_established();
         Next::Go
     }
 

@@ -22,7 +22,6 @@ impl Session {
             Answer::RefuseAndClose(_) => {}
             answer => self.consent(answer, output),
         }
-        self.stop_if_due(output);
     }
 
     fn is_asking(&self) -> bool {

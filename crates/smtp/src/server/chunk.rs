@@ -151,7 +151,6 @@ impl Session {
             Fate::Skip { reply, after } => {
                 self.state = *after;
                 self.say(&reply, output);
-                self.stop_if_due(output);
                 Next::Again
             }
             Fate::Take {
@@ -171,7 +170,6 @@ impl Session {
                 let status = EnhancedStatus::success(0, 0);
                 let text = format!("{} octets received", chunk.size);
                 output.reply(&Reply::new(250, status, text));
-                self.stop_if_due(output);
                 Next::Again
             }
         }

@@ -61,7 +61,6 @@ impl Session {
             }
             Some(problem) => {
                 self.say(&problem.reply(), output);
-                self.stop_if_due(output);
                 Next::Again
             }
         }

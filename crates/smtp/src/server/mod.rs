@@ -49,7 +49,7 @@
 //!             write_all(&mut output.bytes).await?;                // the 220
 //!             input.clear();                                      // consumed says so too
 //!             handshake().await?;
-//!             session.tls_established(&mut output);
+//!             session.tls_established();
 //!             continue;
 //!         }
 //!         Event::Close => { write_all(&mut output.bytes).await?; return }

@@ -51,8 +51,6 @@ pub struct Session {
     pub(super) counts: Counts,
     /// A command line that passed its limit, whose rest is being skipped.
     pub(super) overlong: Option<Overlong>,
-    /// [`Session::shut_down`] was called and the 421 is still to come.
-    pub(super) stopping: bool,
     /// As it was told last.
     pub(super) now: DateTime,
 }
@@ -142,7 +140,6 @@ impl Session {
             authenticated: false,
             counts: Counts::default(),
             overlong: None,
-            stopping: false,
             now: DateTime::default(),
         }
     }
@@ -226,12 +223,11 @@ impl Session {
 
     /// The handshake that [`Event::StartTls`] asked for is done. The client begins anew with
     /// EHLO (RFC 3207 section 4.2).
-    pub fn tls_established(&mut self, output: &mut Output) {
+    pub fn tls_established(&mut self) {
         if matches!(self.state, State::Handshake) {
             self.state = State::Ready;
             self.transport = Transport::Tls;
             self.client = None;
-            self.stop_if_due(output);
         }
     }
 
@@ -244,22 +240,14 @@ impl Session {
         }
     }
 
-    /// The server stops: 421 4.3.2 and [`Event::Close`], at once if a command is awaited;
-    /// otherwise after the reply that is due. A message that is being received is received to
-    /// its end first, and never loses its reply.
+    /// The server stops, and the driver gives the session no more time (RFC 5321 section 3.8): 421 4.3.2,
+    /// then [`Event::Close`]. A message that is not received to its end was promised nothing. While
+    /// an answer is due it does nothing, so that no message loses its reply.
     pub fn shut_down(&mut self, output: &mut Output) {
-        self.stopping = true;
-        self.stop_if_due(output);
-    }
-
-    /// Says the 421 of a shutdown where a command is awaited.
-    pub(super) fn stop_if_due(&mut self, output: &mut Output) {
-        if self.stopping && self.wait() == Wait::Command {
+        if matches!(self.wait(), Wait::Command | Wait::Content) {
             let status = EnhancedStatus::transient(3, 2);
-            self.close(
-                &Reply::new(421, status, "Service is stopping, try later"),
-                output,
-            );
+            let text = "This server is going down, try again later";
+            self.close(&Reply::new(421, status, text), output);
         }
     }
 

@@ -73,7 +73,7 @@ impl Server {
     }
 
     pub fn tls_established(&mut self) {
-        self.session.tls_established(&mut self.output);
+        self.session.tls_established();
         self.run();
     }
 
