@@ -124,10 +124,11 @@ impl Connection {
     /// The session's next event: writes and reads as long as the session has none.
     async fn event(&mut self) -> Event {
         loop {
+            let replies = self.session.replies();
             let (consumed, event) = self.session.receive(&self.input, &mut self.output);
             self.input.advance(consumed);
             self.stamp();
-            if consumed > 0 || !self.output.bytes.is_empty() {
+            if self.session.replies() > replies || !self.output.bytes.is_empty() {
                 self.deadline = None;
             }
             match event {
@@ -158,7 +159,7 @@ impl Connection {
         if self.input.capacity() - self.input.len() < READ / 4 {
             self.input.reserve(READ);
         }
-        // For the whole reply: a server that sends it octet by octet gains no time.
+        // For the whole reply: a server that sends it octet by octet, or line by line, gains no time.
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + wait);
         let read = timeout_at(deadline, self.stream.read_buf(&mut self.input));
         let Some(read) = self.cutoff.or(read).await else {

@@ -7,6 +7,7 @@ use postrider_nameserver::Zones;
 use postrider_protocol::queue_v1::{LeaseList, OutcomeKind, queue_frame};
 
 use crate::kit::queue::delivery;
+use crate::kit::sink::USUAL;
 use crate::kit::world::{host, until};
 use crate::kit::{Say, Sink, World, sink};
 
@@ -323,4 +324,28 @@ async fn what_a_stop_cuts_off_before_the_dot_is_due_again_at_once() {
     assert_eq!(world.queue.given_back().await, [1]);
     world.end().await;
     assert_eq!(sink.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_comes_line_by_line_gains_no_time() {
+    let sink = Sink::start("127.0.0.1", 0, USUAL, |line| {
+        match line.text.starts_with("MAIL") {
+            true => Say::Forever("250-and"),
+            false => Say::Usual,
+        }
+    })
+    .await;
+    let time = Duration::from_millis(400);
+    let world = World::changed(&sink, |config| config.timeouts.mail = Period(time)).await;
+    let begun = Instant::now();
+    world.queue.grant(1, "smtp:there.test", 1);
+    world
+        .queue
+        .deliver(vec![delivery(&["alice@there.test"], CONTENT)]);
+    let told = world.queue.completion().await;
+    let outcome = &told.attempt.unwrap().outcomes[0];
+    assert_eq!(outcome.kind(), OutcomeKind::Deferred);
+    assert!(outcome.reply_text.contains("timed out"), "{outcome:?}");
+    assert!(begun.elapsed() < time * 5, "{:?}", begun.elapsed());
+    world.end().await;
 }

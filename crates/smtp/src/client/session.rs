@@ -31,6 +31,7 @@ pub struct Session {
     pub(super) parser: ReplyParser,
     /// The server may still be in a transaction: RSET comes before the next.
     pub(super) needs_rset: bool,
+    replies: u64,
 }
 
 /// What the session is about.
@@ -70,6 +71,7 @@ impl Session {
             state: State::Greeting,
             parser: ReplyParser::new(),
             needs_rset: false,
+            replies: 0,
         }
     }
 
@@ -90,6 +92,7 @@ impl Session {
                     }
                     match reply {
                         Some(reply) => {
+                            self.replies += 1;
                             self.take_reply(reply, consumed < input.len(), output);
                             if matches!(self.state, State::Handshake) {
                                 return (consumed, Event::StartTls);
@@ -317,6 +320,13 @@ impl Session {
             State::Failed(failure) => failure.phase,
             State::Quit | State::Closed => Phase::Quit,
         }
+    }
+
+    /// Complete replies so far. A driver's deadline is for a whole one: a server that says it line by
+    /// line gains no time.
+    #[must_use]
+    pub fn replies(&self) -> u64 {
+        self.replies
     }
 
     /// What the server offers, as far as it is known now.

@@ -35,6 +35,8 @@ pub(crate) enum Say {
     Slowly(u64),
     /// Never says anything.
     Hang,
+    /// This line again and again, every 50 milliseconds.
+    Forever(&'static str),
     /// Says 220 and then garbage in place of a handshake.
     BreakTls,
     /// What a sink says of itself.
@@ -229,6 +231,13 @@ impl State {
                     return End::Closed;
                 }
                 Say::Hang => std::future::pending().await,
+                Say::Forever(line) => loop {
+                    let line = format!("{line}\r\n");
+                    if stream.get_mut().write_all(line.as_bytes()).await.is_err() {
+                        return End::Closed;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                },
                 Say::BreakTls => {
                     stream.get_mut().write_all(b"220 go ahead\r\n").await.ok();
                     return End::BrokenTls;
@@ -269,7 +278,7 @@ impl State {
                             tokio::time::sleep(Duration::from_millis(time)).await;
                             TAKEN
                         }
-                        Say::Close | Say::BreakTls => return End::Closed,
+                        Say::Close | Say::BreakTls | Say::Forever(_) => return End::Closed,
                         Say::Hang => std::future::pending().await,
                     };
                     if reply.starts_with('2') {

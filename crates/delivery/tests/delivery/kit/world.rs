@@ -38,7 +38,8 @@ impl World {
         Self::changed(sink, |config| config.drain = Period(drain)).await
     }
 
-    async fn changed(sink: &Sink, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
+    /// The same, with other settings.
+    pub(crate) async fn changed(sink: &Sink, change: impl FnOnce(&mut DeliveryConfig)) -> Self {
         let mut zones = Zones::default();
         host(
             &mut zones,
