@@ -78,6 +78,33 @@ impl Verdict {
     }
 }
 
+/// What the replies of one attempt come to at most, in octets, all recipients together: the queue takes
+/// no report that is too large.
+const MOST_WORDS: usize = 2 << 20;
+/// Kept of one reply's text; servers have been known to write essays.
+pub(crate) const MOST_TEXT: usize = 1000;
+
+/// Shortens replies so that the report of any number of recipients is one that the queue takes.
+pub(crate) fn shorten(outcomes: &mut [RecipientOutcome]) {
+    let share = MOST_WORDS / outcomes.len().max(1);
+    for outcome in outcomes {
+        cut(&mut outcome.reply_text, share.min(MOST_TEXT));
+    }
+}
+
+/// Cuts a text to so many octets, and shows that it did.
+pub(crate) fn cut(text: &mut String, most: usize) {
+    const MARK: char = '…';
+    if text.len() > most {
+        let mut at = most.saturating_sub(MARK.len_utf8());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        text.truncate(at);
+        text.push(MARK);
+    }
+}
+
 /// "Undefined status" of a class, for replies without an enhanced one.
 fn generic_status(kind: OutcomeKind) -> &'static str {
     match kind {
@@ -129,5 +156,29 @@ mod tests {
         }
         let verdict = Verdict::of_reply(550, Some("5.1.1".into()), "no such user".into());
         assert_eq!(line(&verdict.on("a@b")), "550 5.1.1 no such user");
+    }
+
+    #[test]
+    fn replies_to_many_are_shortened_so_that_the_report_fits() {
+        use postrider_protocol::MOST_RECIPIENTS;
+        use postrider_protocol::queue_v1::Attempt;
+        use prost::Message as _;
+        let outcomes = |number: usize| {
+            let text = "an essay about unwanted mäil ".repeat(40);
+            let verdict = Verdict::of_reply(550, Some("5.7.1".into()), text);
+            let mut outcomes = vec![verdict.on("alice@there.test"); number];
+            shorten(&mut outcomes);
+            outcomes
+        };
+        assert!((995..=MOST_TEXT).contains(&outcomes(1)[0].reply_text.len()));
+        let many = outcomes(MOST_RECIPIENTS);
+        assert!(many[0].reply_text.starts_with("an essay") && many[0].reply_text.ends_with('…'));
+        let addresses: usize = many.iter().map(|one| one.address.len()).sum();
+        let attempt = Attempt {
+            outcomes: many,
+            ..Attempt::default()
+        };
+        // Beside the addresses, the queue takes four MiB.
+        assert!(attempt.encoded_len() - addresses < 4 << 20);
     }
 }

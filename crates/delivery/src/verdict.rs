@@ -3,10 +3,7 @@
 use postrider_smtp::client::{Failure, FailureKind, Outcome};
 use postrider_smtp::reply::Reply;
 
-use crate::outcome::Verdict;
-
-/// Kept of a reply's text; servers have been known to write essays.
-const MOST_TEXT: usize = 1000;
+use crate::outcome::{self, Verdict};
 
 /// The verdict of a recipient's outcome; `None` asks for another transaction.
 pub(crate) fn of_outcome(outcome: &Outcome) -> Option<Verdict> {
@@ -44,14 +41,7 @@ pub(crate) fn of_reply(reply: &Reply) -> Verdict {
 /// The text in one line, of bounded length.
 fn text(reply: &Reply) -> String {
     let mut text = reply.text().replace('\n', " ");
-    if text.len() > MOST_TEXT {
-        let mut at = MOST_TEXT;
-        while !text.is_char_boundary(at) {
-            at -= 1;
-        }
-        text.truncate(at);
-        text.push('…');
-    }
+    outcome::cut(&mut text, outcome::MOST_TEXT);
     text
 }
 

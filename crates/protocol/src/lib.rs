@@ -18,6 +18,9 @@ pub use destination::Destination;
 pub use ids::{DeliveryId, QueueId};
 pub use tonic::{Code, Status};
 
+/// Recipients of one message. The queue takes no more, which keeps one request bounded.
+pub const MOST_RECIPIENTS: usize = 50_000;
+
 /// Types and services of the package `postrider.queue.v1`.
 #[allow(
     missing_docs,

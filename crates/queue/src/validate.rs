@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 
 use postrider_protocol::queue_v1::{NewMessage, RecipientOutcome, body};
-use postrider_protocol::{Destination, QueueId};
+use postrider_protocol::{Destination, MOST_RECIPIENTS, QueueId};
 
-/// Recipients of one message. The edge allows far fewer; this keeps one request bounded.
-const MOST_RECIPIENTS: usize = 50_000;
 /// RFC 5321 section 4.5.3.1 has 256 octets for a path; ESMTP and UTF-8 may need a little more.
 const LONGEST_ADDRESS: usize = 1024;
 /// RFC 5322 section 2.1.1: no line is longer, so no Message-ID is.

@@ -1,6 +1,7 @@
 //! What one client, one session and one message may ask for, and how long they may take.
 
 use postrider_config::values::{Period, Size};
+use postrider_protocol::MOST_RECIPIENTS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -126,8 +127,10 @@ impl Limits {
         if u32::try_from(self.content_line.0).is_err() {
             problems.push("edge.limits.content_line: 0 stands for no limit".to_owned());
         }
-        if self.recipients > 100_000 {
-            problems.push("edge.limits.recipients: more than 100000 is held in memory".to_owned());
+        if self.recipients as usize > MOST_RECIPIENTS {
+            problems.push(format!(
+                "edge.limits.recipients: the queue takes {MOST_RECIPIENTS} with a message at most"
+            ));
         }
     }
 }
