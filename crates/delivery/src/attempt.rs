@@ -13,6 +13,7 @@ use postrider_protocol::queue_v1::{
 };
 use postrider_telemetry::trace::{MessageSpan, TraceContext};
 
+use crate::cutoff::Cutoff;
 use crate::dsn::{self, About, Due};
 use crate::live::Live;
 use crate::metrics::Metrics;
@@ -28,11 +29,13 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// Attempts a delivery, or ends it where the queue says so, and says what to tell the queue.
+    /// Attempts a delivery, or ends it where the queue says so, and says what to tell the queue. Ends
+    /// soon after the cutoff.
     pub(crate) async fn make(
         &self,
         slot: &mut dyn Slot,
         mut delivery: LeasedDelivery,
+        cutoff: &Cutoff,
     ) -> Completion {
         let started_us = now_us();
         let envelope = delivery.envelope.take().unwrap_or_default();
@@ -53,6 +56,7 @@ impl Attempts {
             }
             disposition => ended(&delivery, &envelope, disposition),
         };
+        outcome::shorten(&mut report.outcomes);
         let ended_us = now_us().max(started_us);
         let outcome = self.account(&delivery, &report, ended_us - started_us);
         if span.is_recording() {
@@ -72,7 +76,7 @@ impl Attempts {
                 traceparent: &span.context().to_string(),
             };
             // Boxed: few attempts need the space.
-            match Box::pin(self.notify(about, &due)).await {
+            match Box::pin(self.notify(about, &due, cutoff)).await {
                 Some(message) => notifications.push(message),
                 None => report.dialogue.push(withheld(&envelope.reverse_path)),
             }
@@ -98,7 +102,12 @@ impl Attempts {
     }
 
     /// Makes the DSN that is due; `None` if its reader has got too many.
-    async fn notify(&self, about: About<'_>, due: &[Due<'_>]) -> Option<NewMessage> {
+    async fn notify(
+        &self,
+        about: About<'_>,
+        due: &[Due<'_>],
+        cutoff: &Cutoff,
+    ) -> Option<NewMessage> {
         let queue_id = &about.delivery.queue_id;
         let active = self.live.load_full();
         let to = &about.envelope.reverse_path;
@@ -113,7 +122,8 @@ impl Attempts {
             );
             return None;
         }
-        let message = active.notifier.message(&self.queue, about, due).await;
+        let notifier = &active.notifier;
+        let message = notifier.message(&self.queue, about, due, cutoff).await;
         self.metrics.dsns.increment(1);
         tracing::info!(
             %queue_id,

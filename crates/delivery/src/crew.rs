@@ -92,7 +92,8 @@ impl Crew {
                     seat.lease().change(Phase::Leaving);
                     break;
                 }
-                let mut completion = self.attempts.make(slot.as_mut(), delivery).await;
+                let attempt = self.attempts.make(slot.as_mut(), delivery, cutoff);
+                let mut completion = attempt.await;
                 if cutoff.is_set() && !keep_what_happened(&mut completion) {
                     // Given back with the lease, it is due again at once.
                     break;

@@ -23,6 +23,7 @@ use postrider_protocol::{Destination, QueueId};
 use postrider_smtp::address::Address;
 
 use crate::config::DsnConfig;
+use crate::cutoff::Cutoff;
 use crate::transport::Report;
 
 pub(crate) use limit::Limiter;
@@ -148,17 +149,20 @@ impl Notifier {
         }
     }
 
-    /// The message for what is due.
+    /// The message for what is due. After the cutoff nothing is waited for, and it is made without the
+    /// original.
     pub(crate) async fn message(
         &self,
         queue: &Arc<dyn Queue>,
         about: About<'_>,
         due: &[Due<'_>],
+        cutoff: &Cutoff,
     ) -> NewMessage {
         let failed = due.iter().any(|due| due.action == Action::Failed);
         // RFC 3461 section 4.3: the content goes back only with news of a failure.
         let whole = failed && about.envelope.dsn_return() == DsnReturn::Full;
-        let original = returned::of(queue, about.delivery.body.as_ref(), whole, &self.config).await;
+        let body = about.delivery.body.as_ref();
+        let original = returned::of(queue, body, whole, &self.config, cutoff).await;
         let id = QueueId::new();
         let report = report::Report {
             notifier: self,

@@ -17,7 +17,14 @@ pub(crate) struct Limiter {
     hasher: RandomState,
     /// By the address' hash: two that collide share their limit, which chance and a secret key rule
     /// out in practice.
-    counts: Mutex<HashMap<u64, Count>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Default)]
+struct Counts {
+    by_address: HashMap<u64, Count>,
+    /// The window in which the old ones were dropped last. Until the next one no others grow old.
+    swept: Option<u64>,
 }
 
 /// DSNs in a window of time that has a number, and in the one before.
@@ -50,13 +57,10 @@ impl Limiter {
         // Local parts have a case of their own by the letter only; the same mailbox is meant.
         let key = self.hasher.hash_one(address.to_lowercase());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= MOST && !counts.contains_key(&key) {
-            counts.retain(|_, count| count.window.saturating_add(1) >= window);
-            if counts.len() >= MOST {
-                return true;
-            }
+        if !counts.has_room_for(key, window) {
+            return true;
         }
-        let count = counts.entry(key).or_default();
+        let count = counts.by_address.entry(key).or_default();
         count.slide_to(window);
         let recent = f64::from(count.before) * (1.0 - into) + f64::from(count.now);
         if recent + 1.0 > f64::from(limit) {
@@ -64,6 +68,21 @@ impl Limiter {
         }
         count.now = count.now.saturating_add(1);
         true
+    }
+}
+
+impl Counts {
+    fn has_room_for(&mut self, key: u64, window: u64) -> bool {
+        if self.by_address.len() < MOST || self.by_address.contains_key(&key) {
+            return true;
+        }
+        if self.swept != Some(window) {
+            self.swept = Some(window);
+            // A window of a number beyond this one was counted before the period was set anew.
+            let recent = |count: &Count| count.window.abs_diff(window) <= 1;
+            self.by_address.retain(|_, count| recent(count));
+        }
+        self.by_address.len() < MOST
     }
 }
 
@@ -134,7 +153,7 @@ mod tests {
         let now = Instant::now();
         let limiter = Limiter::new(now);
         assert!((0..1000).all(|_| limiter.allows("a@x.test", 0, HOUR, now)));
-        assert!(limiter.counts.lock().unwrap().is_empty());
+        assert!(limiter.counts.lock().unwrap().by_address.is_empty());
     }
 
     #[test]
@@ -144,10 +163,40 @@ mod tests {
         for number in 0..MOST + 100 {
             assert!(limiter.allows(&format!("{number}@x.test"), 1, HOUR, began));
         }
-        assert_eq!(limiter.counts.lock().unwrap().len(), MOST);
+        assert_eq!(limiter.counts.lock().unwrap().by_address.len(), MOST);
         assert!(!limiter.allows("0@x.test", 1, HOUR, began), "still known");
         let later = began + 2 * HOUR;
         assert!(limiter.allows("new@x.test", 1, HOUR, later));
-        assert_eq!(limiter.counts.lock().unwrap().len(), 1, "the old are gone");
+        let counts = limiter.counts.lock().unwrap();
+        assert_eq!(counts.by_address.len(), 1, "the old are gone");
+    }
+
+    #[test]
+    fn who_was_counted_in_windows_of_another_length_is_dropped_when_there_is_no_room() {
+        let began = Instant::now();
+        let limiter = Limiter::new(began);
+        let now = began + HOUR;
+        for number in 0..MOST {
+            let address = format!("{number}@x.test");
+            assert!(limiter.allows(&address, 1, Duration::from_secs(1), now));
+        }
+        assert!(limiter.allows("new@x.test", 1, HOUR, now));
+        let counts = limiter.counts.lock().unwrap();
+        assert_eq!(counts.by_address.len(), 1);
+    }
+
+    #[test]
+    fn a_crowd_is_looked_through_once_in_a_window() {
+        let mut counts = Counts::default();
+        for key in 0..MOST as u64 {
+            assert!(counts.has_room_for(key, 5));
+            counts.by_address.entry(key).or_default().window = 5;
+        }
+        assert!(!counts.has_room_for(u64::MAX, 5));
+        // One that would be dropped if they were looked through again.
+        counts.by_address.entry(0).or_default().window = 1;
+        assert!(!counts.has_room_for(u64::MAX, 5));
+        assert!(counts.has_room_for(u64::MAX, 6));
+        assert_eq!(counts.by_address.len(), MOST - 1);
     }
 }

@@ -10,6 +10,7 @@ use postrider_protocol::api::Queue;
 use postrider_protocol::queue_v1::{Body, body};
 
 use crate::config::DsnConfig;
+use crate::cutoff::Cutoff;
 
 /// For reading a stored body; a DSN without it is better than none.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,6 +32,7 @@ pub(super) async fn of(
     body: Option<&Body>,
     whole: bool,
     config: &DsnConfig,
+    cutoff: &Cutoff,
 ) -> Original {
     let Some(body) = body else {
         return Original::Missing;
@@ -46,8 +48,8 @@ pub(super) async fn of(
         Some(body::Content::Inline(content)) => content.slice(..content.len().min(limit)),
         Some(body::Content::Stored(name)) => {
             let beginning = tokio::time::timeout(DEADLINE, beginning(queue, name, limit));
-            match beginning.await {
-                Ok(Ok(start)) => start,
+            match cutoff.or(beginning).await {
+                Some(Ok(Ok(start))) => start,
                 problem => {
                     tracing::warn!(body = %name, ?problem, "a DSN goes out without the message that it is about");
                     return Original::Missing;

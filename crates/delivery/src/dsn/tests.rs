@@ -8,6 +8,7 @@ use postrider_protocol::queue_v1::leased_delivery::Disposition;
 use postrider_protocol::queue_v1::{EnqueueResult, PutBodyResponse, QueueFrame, WorkerFrame};
 
 use super::*;
+use crate::cutoff::Cutoff;
 use crate::outcome::Verdict;
 
 /// Knows one stored body.
@@ -131,7 +132,11 @@ async fn notify(
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     };
     let queue: Arc<dyn Queue> = Arc::new(Bodies(Bytes::from_static(CONTENT.as_bytes())));
-    Some(notifier.message(&queue, about, &due).await)
+    Some(
+        notifier
+            .message(&queue, about, &due, &Cutoff::default())
+            .await,
+    )
 }
 
 fn content(message: &NewMessage) -> Bytes {

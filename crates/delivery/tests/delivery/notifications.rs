@@ -1,12 +1,14 @@
 //! When a DSN is made, and when none is.
 
+use std::time::Duration;
+
 use postrider_nameserver::Zones;
 use postrider_protocol::queue_v1::dialogue_line::From;
-use postrider_protocol::queue_v1::{Completion, LeasedDelivery, OutcomeKind};
+use postrider_protocol::queue_v1::{Completion, LeasedDelivery, OutcomeKind, body, worker_frame};
 
-use crate::kit::queue::delivery;
+use crate::kit::queue::{FakeQueue, delivery};
 use crate::kit::sink::USUAL;
-use crate::kit::world::host;
+use crate::kit::world::{host, until};
 use crate::kit::{Say, Sink, World};
 
 const CONTENT: &str = "Subject: x\r\n\r\ntext\r\n";
@@ -94,5 +96,33 @@ async fn a_storm_of_bounces_to_one_address_is_cut() {
     let mut other = delivery(&["no@there.test"], CONTENT);
     other.envelope.as_mut().unwrap().reverse_path = "carol@here.test".to_owned();
     assert_eq!(attempt(&world, other).await.dsn.len(), 1);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_does_not_wait_for_the_original() {
+    let sink = sink().await;
+    let world = World::stopping_within(&sink, Duration::from_millis(300)).await;
+    world.queue.grant(1, "smtp:there.test", 1);
+    let mut refused = delivery(&["no@there.test"], CONTENT);
+    refused.body.as_mut().unwrap().content = Some(body::Content::Stored(FakeQueue::STUCK.into()));
+    world.queue.deliver(vec![refused]);
+    until("it is refused", || {
+        sink.commands().iter().any(|c| c.starts_with("RCPT"))
+    })
+    .await;
+    world.stop.cancel();
+    let told = loop {
+        match world.queue.told().await {
+            worker_frame::Frame::Completions(mut batch) => break batch.completions.remove(0),
+            worker_frame::Frame::Drain(_) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        told.attempt.unwrap().outcomes[0].kind(),
+        OutcomeKind::Failed
+    );
+    assert_eq!(told.dsn.len(), 1);
     world.end().await;
 }

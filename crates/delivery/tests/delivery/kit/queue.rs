@@ -34,6 +34,9 @@ pub(crate) struct FakeQueue {
 }
 
 impl FakeQueue {
+    /// A stored body that never comes.
+    pub(crate) const STUCK: &str = "stuck";
+
     pub(crate) fn new() -> Arc<Self> {
         let (tell, from_worker) = mpsc::unbounded_channel();
         Arc::new(Self {
@@ -175,6 +178,9 @@ impl Queue for Shared {
     }
 
     async fn get_body(&self, name: String) -> api::Result<BodyStream> {
+        if name == FakeQueue::STUCK {
+            return Ok(stream::pending().boxed());
+        }
         let bodies = self.0.bodies.lock().unwrap();
         let pieces = bodies
             .get(&name)
