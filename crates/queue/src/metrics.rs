@@ -45,7 +45,7 @@ pub const METRICS: &[MetricInfo] = &[
         REFUSED,
         Kind::Counter,
         "{message}",
-        "Messages that were not stored: \"unavailable\" will be tried again by their sender, \"invalid\" never can be.",
+        "Messages that were not stored: \"unavailable\" will be tried again by their sender, \"invalid\" never can be; of \"unconfirmed\" nobody knows, and they are asked for again under their ids.",
         &["error.type"],
     ),
     info(
@@ -202,6 +202,7 @@ const fn info(
 struct Handles {
     accepted: Counter,
     unavailable: Counter,
+    unconfirmed: Counter,
     invalid: Counter,
     enqueue: Histogram,
     delivered: Counter,
@@ -220,6 +221,7 @@ struct Handles {
 static HANDLES: LazyLock<Handles> = LazyLock::new(|| Handles {
     accepted: counter!(ACCEPTED),
     unavailable: counter!(REFUSED, "error.type" => "unavailable"),
+    unconfirmed: counter!(REFUSED, "error.type" => "unconfirmed"),
     invalid: counter!(REFUSED, "error.type" => "invalid"),
     enqueue: histogram!(ENQUEUE),
     delivered: counter!(OUTCOMES, "outcome" => "delivered"),
@@ -241,6 +243,10 @@ pub(crate) fn accepted() {
 
 pub(crate) fn unavailable() {
     HANDLES.unavailable.increment(1);
+}
+
+pub(crate) fn unconfirmed() {
+    HANDLES.unconfirmed.increment(1);
 }
 
 pub(crate) fn invalid() {

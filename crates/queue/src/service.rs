@@ -209,7 +209,8 @@ impl Queue for QueueService {
             })
             .inspect(|result| match result.status() {
                 Stored::Accepted => metrics::accepted(),
-                Stored::Unavailable | Stored::Unconfirmed => metrics::unavailable(),
+                Stored::Unavailable => metrics::unavailable(),
+                Stored::Unconfirmed => metrics::unconfirmed(),
                 Stored::Invalid => metrics::invalid(),
                 Stored::AlreadyAccepted | Stored::Unspecified => {}
             })
@@ -264,5 +265,18 @@ fn result(status: Stored, detail: String) -> EnqueueResult {
     EnqueueResult {
         status: status as i32,
         detail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_stored_is_not_said_to_be_refused() {
+        let told = |error| stored_result(Err(error)).status();
+        let reason = || "away".to_owned();
+        assert_eq!(told(StoreError::Unavailable(reason())), Stored::Unavailable);
+        assert_eq!(told(StoreError::Unconfirmed(reason())), Stored::Unconfirmed);
     }
 }
