@@ -26,7 +26,9 @@ mod source;
 mod verdict;
 
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use anyhow::ensure;
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
@@ -83,14 +85,30 @@ fn is_traced() -> bool {
     std::env::var_os(TRACE).is_some_and(|value| value == "1")
 }
 
+/// Tasks that panicked. A runtime goes on without them, and so would the simulation.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
+fn count_panics() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        tell(panic);
+    }));
+}
+
 fn play(seed: u64) -> ExitCode {
+    count_panics();
     if is_traced() {
         clock::trace();
     }
     // From here on every clock and every source of randomness of this process is the simulation's.
     mad_turmoil::rand::set_rng(StdRng::seed_from_u64(seed));
     let _clocks = mad_turmoil::time::SimClocksGuard::init();
-    match scenario::play(seed) {
+    let played = scenario::play(seed).and_then(|summary| {
+        ensure!(PANICS.load(Ordering::Relaxed) == 0, "something panicked");
+        Ok(summary)
+    });
+    match played {
         Ok(summary) => {
             println!("seed {seed}: {summary}");
             ExitCode::SUCCESS

@@ -20,6 +20,9 @@ pub(crate) fn check(store: &ModelStore, ledger: &Ledger) -> Result<String, Strin
         let stats = view::stats(model);
         invariant::counts_add_up(&stats)?;
         invariant::slots_are_kept(&stats)?;
+        if let Some((id, delivery)) = model.open().next() {
+            return Err(format!("{id} is still open: {delivery:?}"));
+        }
         let book = ledger.book();
         let (mut delivered, mut failed, mut more) = (0, 0, 0);
         for (recipient, id) in &book.acknowledged {

@@ -47,7 +47,7 @@ fn no_promise_is_broken() {
             }
             let output = simulate(seed);
             if !output.status.success() {
-                failures.push(said(&output));
+                failures.push(format!("seed {seed}: {}", said(&output)));
             }
         }
     };

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::ensure;
 use clap::Args;
 
 use crate::peers;
@@ -29,7 +30,14 @@ pub(crate) struct Options {
     /// Seeds of the simulation of all services.
     #[arg(long, value_name = "SEEDS", default_value_t = 1_000)]
     simulations: u64,
+    /// The seed that all begin with. Without it `proof` begins anywhere; `test` always begins with the same,
+    /// so that a change is judged by what it does and not by chance.
+    #[arg(long, value_name = "SEED")]
+    from: Option<u64>,
 }
+
+/// Where `test` begins.
+const SAME_EACH_TIME: u64 = 1;
 
 /// The verb.
 ///
@@ -38,23 +46,35 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let mut report = Report::new("proof");
     report.section("peers", peers::fetch);
-    sections(&mut report, options);
+    sections(&mut report, options, options.from);
     report.finish()
 }
 
-/// The sections, for longer runs.
-pub(crate) fn sections(report: &mut Report, options: &Options) {
+/// The sections, as a part of `test`.
+pub(crate) fn same_each_time(report: &mut Report, options: &Options) {
+    let from = options.from.unwrap_or(SAME_EACH_TIME);
+    sections(report, options, Some(from));
+}
+
+fn sections(report: &mut Report, options: &Options, from: Option<u64>) {
     if !report.section("proof, built", || {
         shell::run(test("model").args(["--test=seeds", "--no-run"]))
     }) {
         return;
     }
-    let histories = "POSTRIDER_MODEL_HISTORIES";
-    let mut play = |section, program, count: u64, variable, name| {
+    let histories = ["HISTORIES", "FROM", "SEED"].map(|name| format!("POSTRIDER_MODEL_{name}"));
+    let seeds = ["SEEDS", "FROM", "SEED"].map(|name| format!("POSTRIDER_SIMULATION_{name}"));
+    let mut play = |section, program, count: u64, variables: &[String; 3], name| {
+        let [how_many, first, only] = variables;
         if count > 0 {
             report.section(section, || {
+                is_there(program, name)?;
                 let mut test = test(program);
-                test.env(variable, count.to_string());
+                test.env(how_many, count.to_string());
+                test.env_remove(only);
+                if let Some(from) = from {
+                    test.env(first, from.to_string());
+                }
                 test.args(["--", "--nocapture", "--exact", name]);
                 shell::run(&mut test)
             });
@@ -64,30 +84,41 @@ pub(crate) fn sections(report: &mut Report, options: &Options) {
         "proof, embedded",
         "model",
         options.embedded,
-        histories,
+        &histories,
         "embedded::embedded_does_what_the_model_does",
     );
     play(
         "proof, Redis",
         "model",
         options.redis,
-        histories,
+        &histories,
         "redis::redis_does_what_the_model_does",
     );
     play(
         "proof, partitions",
         "model",
         options.partitions,
-        histories,
+        &histories,
         "redis::redis_in_partitions_does_what_the_model_does",
     );
     play(
         "proof, simulation",
         "seeds",
         options.simulations,
-        "POSTRIDER_SIMULATION_SEEDS",
+        &seeds,
         "no_promise_is_broken",
     );
+}
+
+/// A test of another name would pass, since nothing would be played.
+fn is_there(program: &str, name: &str) -> anyhow::Result<()> {
+    let mut list = test(program);
+    let all = shell::output(list.args(["--quiet", "--", "--list", "--exact", name]))?;
+    ensure!(
+        all.lines().any(|line| line == format!("{name}: test")),
+        "there is no test {name} in {program}"
+    );
+    Ok(())
 }
 
 /// A test program, with the workspace's features, so that all that is built is built once.

@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     });
     report.section("docs are up to date", docs::check);
     if !options.quick {
-        proof::sections(&mut report, &options.proof);
+        proof::same_each_time(&mut report, &options.proof);
         report.section("end to end", || e2e::tests(&[]));
         report.section("chaos", chaos::short);
     }

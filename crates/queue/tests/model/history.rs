@@ -62,7 +62,10 @@ pub(crate) fn play_all<S: Stage>(plan: Plan, stage: impl Fn() -> S + Sync) {
     let histories = number("POSTRIDER_MODEL_HISTORIES").unwrap_or(plan.histories);
     let (first, histories) = match number("POSTRIDER_MODEL_SEED") {
         Some(seed) => (seed, 1),
-        None => (rand::random::<u32>().into(), histories),
+        None => (
+            number("POSTRIDER_MODEL_FROM").unwrap_or_else(|| rand::random::<u32>().into()),
+            histories,
+        ),
     };
     let mut first_stage = stage();
     for (name, history) in found::histories() {

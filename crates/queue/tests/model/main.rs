@@ -6,7 +6,8 @@
 //!   subjects: it must pass as well.
 //!
 //! Environment: `POSTRIDER_MODEL_HISTORIES` (how many), `POSTRIDER_MODEL_STEPS` (operations of each),
-//! `POSTRIDER_MODEL_SEED` (play this one only; a failure prints it).
+//! `POSTRIDER_MODEL_FROM` (the seed of the first; otherwise by chance), `POSTRIDER_MODEL_SEED` (play this
+//! one only; a failure prints it).
 #![allow(clippy::unwrap_used)]
 
 #[path = "../support/mod.rs"]
