@@ -4,17 +4,17 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
 
 use postrider_queue::store::Store;
 use postrider_queue::store::embedded::{EmbeddedStore, Faults};
 
-use crate::kit::{Kit, accept, simple};
+use crate::kit::{Kit, Synced, accept, simple, until};
 
 /// Counts what really reaches the disk, and can hold it up.
 #[derive(Default)]
 struct Gate {
     syncs: AtomicUsize,
+    synced: Synced,
     writes: AtomicUsize,
     closed: Mutex<bool>,
     opened: Condvar,
@@ -41,8 +41,9 @@ impl Faults for Gate {
         Ok(None)
     }
 
-    fn before_sync(&self, _file: &Path) -> io::Result<()> {
+    fn before_sync(&self, file: &Path) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
+        self.synced.note(file);
         let closed = self.closed.lock().unwrap();
         drop(self.opened.wait_while(closed, |closed| *closed).unwrap());
         Ok(())
@@ -52,26 +53,8 @@ impl Faults for Gate {
 /// A store whose next segment is made already, so that every sync from now on is a commit's.
 async fn quiet(kit: &Kit, gate: &Arc<Gate>) -> EmbeddedStore {
     let store = kit.open_with(gate.clone()).await;
-    let segments = || kit.segments().len();
-    let mut tries = 0;
-    // The current one and the spare one, and the file of the key.
-    while segments() < 3 {
-        tries += 1;
-        assert!(tries < 1000, "no segment is made ahead");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    gate.synced.the_next_segment(kit).await;
     store
-}
-
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    for _ in 0..2000 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    panic!("{what}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -122,31 +105,27 @@ async fn all_who_come_while_a_sync_is_under_way_share_the_next() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sixty_four_clients_need_at_most_one_sync_for_eight_messages() {
     let kit = Kit::new();
-    let store = Arc::new(kit.open_with(Arc::new(SlowDisk)).await);
-    let before = store.stats().await.unwrap().syncs;
-    let clients: Vec<_> = (0..64)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for _ in 0..10 {
-                    accept(&store, &simple(&[b'x'; 4096])).await;
-                }
+    let gate = Arc::new(Gate::default());
+    let store = Arc::new(quiet(&kit, &gate).await);
+    let before = store.stats().await.unwrap();
+    for round in 1..=10 {
+        // A sync takes until all have come, as on a disk that is slower than they are.
+        gate.close();
+        let clients: Vec<_> = (0..64)
+            .map(|_| {
+                let store = store.clone();
+                tokio::spawn(async move { accept(&store, &simple(&[b'x'; 4096])).await })
             })
+            .collect();
+        until("not all come in", async || {
+            store.stats().await.unwrap().commits - before.commits == 64 * round
         })
-        .collect();
-    for client in clients {
-        client.await.unwrap();
+        .await;
+        gate.open();
+        for client in clients {
+            client.await.unwrap();
+        }
     }
-    let syncs = store.stats().await.unwrap().syncs - before;
+    let syncs = store.stats().await.unwrap().syncs - before.syncs;
     assert!(syncs <= 640 / 8, "{syncs} syncs for 640 messages");
-}
-
-/// A sync takes as long as on an ordinary disk.
-struct SlowDisk;
-
-impl Faults for SlowDisk {
-    fn before_sync(&self, _file: &Path) -> io::Result<()> {
-        std::thread::sleep(Duration::from_millis(2));
-        Ok(())
-    }
 }

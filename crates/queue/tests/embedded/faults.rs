@@ -9,7 +9,7 @@ use postrider_protocol::queue_v1::OutcomeKind;
 use postrider_queue::store::embedded::Faults;
 use postrider_queue::store::{Completed, Store, StoreError};
 
-use crate::kit::{Kit, accept, assert_adds_up, outcome, pull_all, simple};
+use crate::kit::{Kit, Synced, accept, assert_adds_up, outcome, pull_all, simple, until};
 
 /// Fails on demand.
 #[derive(Default)]
@@ -19,6 +19,7 @@ struct Switch {
     cut: AtomicUsize,
     /// So many syncs fail.
     syncs: AtomicUsize,
+    synced: Synced,
 }
 
 fn spend(count: &AtomicUsize) -> bool {
@@ -37,11 +38,12 @@ impl Faults for Switch {
         Ok(spend(&self.cut).then_some(len / 2))
     }
 
-    fn before_sync(&self, _file: &Path) -> io::Result<()> {
-        match spend(&self.syncs) {
-            true => Err(io::Error::other("bad sector")),
-            false => Ok(()),
+    fn before_sync(&self, file: &Path) -> io::Result<()> {
+        if spend(&self.syncs) {
+            return Err(io::Error::other("bad sector"));
         }
+        self.synced.note(file);
+        Ok(())
     }
 }
 
@@ -124,10 +126,13 @@ async fn a_failed_sync_is_made_good_elsewhere() {
     let faults = Arc::new(Switch::default());
     let store = kit.open_with(faults.clone()).await;
     accept(&store, &simple(b"before")).await;
-    let segments = kit.segments().len();
+    faults.synced.the_next_segment(&kit).await;
+    let newest = || kit.without_key().pop();
+    let ahead = newest();
     faults.syncs.store(1, Ordering::SeqCst);
     accept(&store, &simple(b"written twice")).await;
-    assert!(kit.segments().len() >= segments, "a new segment took it");
+    // The next segment took it, so that another one is made ahead.
+    until("no new segment took it", async || newest() > ahead).await;
     let pulled = pull_all(&store, "w").await;
     assert_eq!(pulled.len(), 2);
     for delivery in &pulled {

@@ -1,7 +1,8 @@
 //! A store in a folder that is opened, dropped and opened again.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -81,8 +82,8 @@ impl Kit {
         .await
     }
 
-    /// The newest segment that has records, and where the log's bytes end in it.
-    pub(crate) fn segments(&self) -> Vec<std::path::PathBuf> {
+    /// The files of the log: its segments, the oldest first and the one made ahead last, and the key's.
+    pub(crate) fn segments(&self) -> Vec<PathBuf> {
         let mut paths: Vec<_> = std::fs::read_dir(self.dir().join("log"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -90,6 +91,43 @@ impl Kit {
         paths.sort();
         paths
     }
+
+    /// The segments alone: all but the file of the key.
+    pub(crate) fn without_key(&self) -> Vec<PathBuf> {
+        let mut paths = self.segments();
+        paths.retain(|path| path.extension().is_some_and(|it| it == "log"));
+        paths
+    }
+}
+
+/// Which files were synced, for faults to note.
+#[derive(Default)]
+pub(crate) struct Synced(Mutex<HashSet<PathBuf>>);
+
+impl Synced {
+    pub(crate) fn note(&self, file: &Path) {
+        self.0.lock().unwrap().insert(file.to_owned());
+    }
+
+    /// Waits until the next segment is made ahead, so that every sync from now on is a commit's.
+    pub(crate) async fn the_next_segment(&self, kit: &Kit) {
+        until("no segment is made ahead", async || {
+            let segments = kit.without_key();
+            let synced = self.0.lock().unwrap();
+            segments.len() == 2 && segments.iter().all(|path| synced.contains(path))
+        })
+        .await;
+    }
+}
+
+pub(crate) async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..2000 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{what}");
 }
 
 /// A message to these recipients ("address destination").

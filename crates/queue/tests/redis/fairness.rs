@@ -1,11 +1,13 @@
 //! Fair order and suspensions where queues are deep.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use postrider_protocol::QueueId;
 use postrider_protocol::queue_v1::{NewMessage, OutcomeKind, Suspension};
-use postrider_queue::store::Store as _;
+use postrider_queue::policy::Policies;
 use postrider_queue::store::redis::RedisStore;
+use postrider_queue::store::{Store as _, StoreSettings};
 
 use crate::support::redis_server::RedisServer;
 use crate::support::{completion, message, outcome, settings, worker};
@@ -71,6 +73,44 @@ async fn nobody_waits_behind_another_tenant_s_or_sender_s_flood() {
     let urgent = new("big", "flood@x.test", 9);
     enqueue(&store, vec![urgent.clone()]).await;
     assert!(ahead_of(&store, &urgent, DEEP).await < DEEP - 300);
+}
+
+#[tokio::test]
+async fn tenants_share_by_weight() {
+    let server = RedisServer::start();
+    let settings = StoreSettings {
+        policies: Arc::new(Policies {
+            weights: vec![("c".to_owned(), 3)],
+            ..Policies::default()
+        }),
+        ..settings()
+    };
+    let store = RedisStore::open(&server.config(), settings).await.unwrap();
+    for tenant in ["a", "b", "c"] {
+        let all = (0..1_000).map(|_| new(tenant, "s@x.test", 0));
+        enqueue(&store, all.collect()).await;
+    }
+    let token = store.lease(worker("w", 1), 1).await.unwrap()[0].token;
+    let mut came = HashMap::<String, usize>::new();
+    let mut left = 1_000;
+    while left > 0 {
+        let pulled = store.pull(token, left.min(50)).await.unwrap().unwrap();
+        assert!(!pulled.is_empty(), "{left} did not come");
+        left -= pulled.len();
+        let reports = pulled.iter().map(|delivery| {
+            let done = vec![outcome("a@x.test", OutcomeKind::Delivered)];
+            completion(delivery.delivery_id.parse().unwrap(), token, 1, done)
+        });
+        let reports = store.complete(reports.collect()).await;
+        assert!(reports.iter().all(Result::is_ok));
+        for delivery in pulled {
+            *came.entry(delivery.tenant).or_default() += 1;
+        }
+        assert_eq!(store.renew(vec![token]).await.unwrap().stale, [0; 0]);
+    }
+    for (tenant, share) in [("a", 200), ("b", 200), ("c", 600)] {
+        assert!(came[tenant].abs_diff(share) <= share / 20, "{came:?}");
+    }
 }
 
 #[tokio::test]

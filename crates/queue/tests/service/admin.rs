@@ -93,8 +93,8 @@ async fn a_released_delivery_is_pushed() {
         .await
         .unwrap();
     assert_eq!((held.matched, held.changed), (1, 1));
-    let mut worker = world.worker("w", 1).await;
-    assert!(worker.hears_nothing().await);
+    let mut worker = world.worker("w", 2).await;
+    assert!(worker.hears_nothing(&world.service).await);
     world
         .service
         .act(act(act_request::Act::Release))

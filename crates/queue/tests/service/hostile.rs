@@ -72,7 +72,7 @@ async fn a_worker_that_never_reads_is_left_behind() {
         good.complete(&delivery, OutcomeKind::Delivered);
     }
     // It is not read to the end of its flood, and dropped once its time is over.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    deaf.is_left().await;
     let stats = world.service.stats().await.unwrap();
     assert!(
         stats.stale_completions < 20_000,
@@ -123,7 +123,7 @@ async fn a_worker_that_beats_but_never_reads_is_dropped() {
     for n in 0..150 {
         world.accept(&format!("smtp:d{n}.test")).await;
     }
-    tokio::time::sleep(Duration::from_millis(4500)).await;
+    deaf.is_left().await;
     let mut good = world.worker("good", 1000).await;
     let mut seen = 0;
     while seen < 150 {

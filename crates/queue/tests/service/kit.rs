@@ -101,6 +101,9 @@ pub(crate) struct Worker {
     pub(crate) from_queue: BoxStream<'static, api::Result<QueueFrame>>,
     /// Slots by token, as granted last.
     pub(crate) grants: HashMap<u64, (String, u32)>,
+    /// Completions that were told one by one, and acks that came.
+    told: usize,
+    answered: usize,
     heart: Option<tokio::task::AbortHandle>,
 }
 
@@ -128,6 +131,8 @@ impl Worker {
             to_queue,
             from_queue,
             grants: HashMap::new(),
+            told: 0,
+            answered: 0,
             heart: None,
         }
     }
@@ -186,7 +191,8 @@ impl Worker {
         }));
     }
 
-    pub(crate) fn complete(&self, delivery: &LeasedDelivery, kind: OutcomeKind) {
+    pub(crate) fn complete(&mut self, delivery: &LeasedDelivery, kind: OutcomeKind) {
+        self.told += 1;
         self.say(worker_frame::Frame::Completions(CompletionBatch {
             completions: vec![completion(delivery, kind)],
         }));
@@ -211,6 +217,9 @@ impl Worker {
             self.grants
                 .insert(grant.token, (grant.destination.clone(), grant.slots));
         }
+        if let Frame::Acks(acks) = &frame {
+            self.answered += acks.acks.len();
+        }
         if let Frame::Revoked(list) = &frame {
             self.grants.retain(|token, _| !list.tokens.contains(token));
         }
@@ -223,18 +232,18 @@ impl Worker {
         self.grants.values().filter_map(of).sum()
     }
 
-    /// Reads on until nothing comes for a while; what deliveries came.
-    pub(crate) async fn everything(&mut self) -> Vec<LeasedDelivery> {
-        let mut all = Vec::new();
-        let pause = Duration::from_millis(150);
-        while let Ok(frame) = tokio::time::timeout(pause, self.next()).await {
-            match frame {
-                Some(Frame::Deliveries(batch)) => all.extend(batch.deliveries),
-                Some(_) => {}
-                None => break,
-            }
+    /// Reads on until each of its completions was answered.
+    pub(crate) async fn settled(&mut self) {
+        while self.answered < self.told {
+            self.next().await.expect("the conversation is over");
         }
-        all
+    }
+
+    /// Waits until the queue does not listen to it any more.
+    pub(crate) async fn is_left(&self) {
+        tokio::time::timeout(Duration::from_secs(30), self.to_queue.closed())
+            .await
+            .expect("the conversation should have ended");
     }
 
     /// The next deliveries; grants and acks before them are taken note of.
@@ -248,18 +257,35 @@ impl Worker {
         }
     }
 
-    /// Whether nothing comes for a while, but answers to heartbeats.
-    pub(crate) async fn hears_nothing(&mut self) -> bool {
-        let hears = async {
-            while let Some(Ok(frame)) = self.from_queue.next().await {
-                if !matches!(frame.frame, Some(Frame::Heartbeat(_))) {
-                    break;
+    /// Whether nothing comes but what is accepted now for another destination, which this worker does
+    /// and gives back. It must be the one that is asked first: with the most free slots.
+    pub(crate) async fn hears_nothing(&mut self, service: &QueueService) -> bool {
+        let marker = message("smtp:marker.test", b"x");
+        service.enqueue(vec![marker.clone()]).await.unwrap();
+        loop {
+            match self.next().await.expect("the conversation is over") {
+                Frame::Grant(grant) if grant.destination == "smtp:marker.test" => {}
+                Frame::Deliveries(batch) => {
+                    let [delivery] = batch.deliveries.as_slice() else {
+                        return false;
+                    };
+                    if delivery.queue_id != marker.queue_id {
+                        return false;
+                    }
+                    self.complete(delivery, OutcomeKind::Delivered);
+                    self.give_back(delivery.token);
+                    return matches!(self.next().await, Some(Frame::Acks(_)));
                 }
+                _ => return false,
             }
-        };
-        tokio::time::timeout(Duration::from_millis(150), hears)
-            .await
-            .is_err()
+        }
+    }
+
+    /// Whether nothing comes before the answer to what is said now: an outcome of no delivery. With
+    /// that answer, all that was said before was heard.
+    pub(crate) async fn hears_only_itself(&mut self) -> bool {
+        self.complete(&LeasedDelivery::default(), OutcomeKind::Delivered);
+        matches!(self.next().await, Some(Frame::Acks(acks)) if acks.acks[0].delivery_id.is_empty())
     }
 }
 

@@ -4,20 +4,28 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use postrider_config::values::Period;
 use postrider_protocol::queue_v1::queue_frame::Frame;
 use postrider_protocol::queue_v1::{Heartbeat, worker_frame};
+use postrider_queue::QueueConfig;
 
 use crate::kit::{Worker, World, config};
 use crate::slow::SlowStore;
+
+/// Long enough that nothing that is looked at within a part of it could come at its end.
+const LEASE: Period = Period::seconds(10);
+
+/// How long what should come at once may take.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What the queue said while heartbeats were sent.
 #[derive(Default)]
 struct Heard {
     /// Each lease that was called back, and when.
     revoked: HashMap<u64, Instant>,
-    /// The latest heartbeat that was answered, and when the answer came.
+    /// The latest heartbeat that was answered, and every answer.
     answered: u64,
-    answers: Vec<(Instant, u64)>,
+    answers: Vec<u64>,
 }
 
 struct Beats {
@@ -26,12 +34,18 @@ struct Beats {
 }
 
 impl Beats {
-    /// Numbered heartbeats for so long.
-    async fn beat(&mut self, worker: &mut Worker, time: Duration) -> Heard {
+    /// Numbered heartbeats until this was heard, which must be in that time.
+    async fn beat(
+        &mut self,
+        worker: &mut Worker,
+        time: Duration,
+        until: impl Fn(&Heard) -> bool,
+    ) -> Heard {
         let mut heard = Heard::default();
         let end = Instant::now() + time;
         let mut tick = tokio::time::interval(Duration::from_millis(200));
-        while Instant::now() < end {
+        while !until(&heard) {
+            assert!(Instant::now() < end, "it was not heard");
             tokio::select! {
                 _ = tick.tick() => {
                     worker.say(worker_frame::Frame::Heartbeat(Heartbeat { number: self.next }));
@@ -41,7 +55,7 @@ impl Beats {
                 frame = worker.from_queue.next() => match frame.unwrap().unwrap().frame {
                     Some(Frame::Heartbeat(beat)) => {
                         heard.answered = heard.answered.max(beat.number);
-                        heard.answers.push((Instant::now(), beat.number));
+                        heard.answers.push(beat.number);
                     }
                     Some(Frame::Revoked(list)) => {
                         heard.revoked.extend(list.tokens.iter().map(|it| (*it, Instant::now())));
@@ -62,7 +76,8 @@ impl Beats {
 /// A worker with a lease of each of two destinations; the store is slow on demand.
 async fn two_leases() -> (World, std::sync::Arc<SlowStore>, Worker, [u64; 2]) {
     let dir = tempfile::tempdir().unwrap();
-    let config = config();
+    let lease = LEASE;
+    let config = QueueConfig { lease, ..config() };
     let store = SlowStore::open(dir.path(), &config).await;
     let service = store.service(dir.path(), &config, "q");
     let world = World { dir, service };
@@ -78,28 +93,31 @@ async fn two_leases() -> (World, std::sync::Arc<SlowStore>, Worker, [u64; 2]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_is_not_renewed_is_over_before_the_worker_believes_in_it() {
-    let lease = config().lease.0;
+    let lease = LEASE.0;
     let (_world, store, mut worker, [away, there]) = two_leases().await;
     let (next, sent) = (1, Vec::new());
     let mut beats = Beats { next, sent };
-    let before = beats.beat(&mut worker, Duration::from_millis(500)).await;
-    assert!(before.answered > 0 && before.revoked.is_empty());
+    let answered = |heard: &Heard| heard.answered > 0;
+    let before = beats.beat(&mut worker, SOON, answered).await;
+    assert!(before.revoked.is_empty());
 
     store.does_not_reach(vec![away]);
     let last = beats.next - 1;
-    let heard = beats.beat(&mut worker, lease).await;
+    let over = |heard: &Heard| heard.revoked.contains_key(&away);
+    let heard = beats.beat(&mut worker, lease, over).await;
     let revoked = heard.revoked[&away];
-    let good = beats.sent(before.answered.max(1));
+    let good = beats.sent(before.answered);
     assert!(revoked - good < lease * 9 / 10, "{:?}", revoked - good);
-    let early = heard.answers.iter().filter(|(at, _)| *at < revoked);
-    let early: Vec<u64> = early.map(|(_, number)| *number).collect();
+    let early: Vec<u64> = heard.answers;
     assert!(
         early.iter().all(|number| *number <= last),
         "{early:?}, though only those up to {last} are good for all leases"
     );
-    // From then on the clock runs for the other one again.
-    assert!(heard.answered > last + 1, "{}", heard.answered);
     assert!(!heard.revoked.contains_key(&there));
+    // From then on the clock runs for the other one again.
+    let goes_on = |heard: &Heard| heard.answered > last + 1;
+    let heard = beats.beat(&mut worker, SOON, goes_on).await;
+    assert!(heard.revoked.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,28 +125,31 @@ async fn a_lease_that_is_reached_again_soon_is_kept() {
     let (_world, store, mut worker, [away, _]) = two_leases().await;
     let (next, sent) = (1, Vec::new());
     let mut beats = Beats { next, sent };
-    beats.beat(&mut worker, Duration::from_millis(300)).await;
+    beats.beat(&mut worker, SOON, |it| it.answered > 0).await;
     store.does_not_reach(vec![away]);
     let last = beats.next - 1;
-    let heard = beats.beat(&mut worker, Duration::from_millis(500)).await;
+    // Three are sent, of which none is answered as if all were well.
+    let three = Instant::now() + Duration::from_millis(500);
+    let heard = beats.beat(&mut worker, SOON, |_| Instant::now() > three);
+    let heard = heard.await;
     assert!(heard.answered <= last && heard.revoked.is_empty());
     store.does_not_reach(Vec::new());
-    let heard = beats.beat(&mut worker, Duration::from_millis(500)).await;
-    assert!(heard.answered > last && heard.revoked.is_empty());
+    let heard = beats.beat(&mut worker, SOON, |it| it.answered > last).await;
+    assert!(heard.revoked.is_empty());
 }
 
 /// Mail for a destination whose lease was called back: the store adds slots to that lease, and it ends
 /// nevertheless.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_that_was_called_back_does_not_come_again() {
-    let lease = config().lease.0;
+    let lease = LEASE.0;
     let (world, store, mut worker, [away, _]) = two_leases().await;
     let (next, sent) = (1, Vec::new());
     let mut beats = Beats { next, sent };
-    beats.beat(&mut worker, Duration::from_millis(300)).await;
+    beats.beat(&mut worker, SOON, |it| it.answered > 0).await;
     store.does_not_reach(vec![away]);
-    let heard = beats.beat(&mut worker, lease * 3 / 4).await;
-    assert!(heard.revoked.contains_key(&away));
+    let over = |heard: &Heard| heard.revoked.contains_key(&away);
+    beats.beat(&mut worker, lease, over).await;
     store.does_not_reach(Vec::new());
     world.accept("smtp:a.test").await;
     let started = Instant::now();

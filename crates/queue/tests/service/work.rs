@@ -9,11 +9,17 @@ use postrider_protocol::queue_v1::queue_frame::Frame;
 use postrider_protocol::queue_v1::{
     Heartbeat, LeaseList, OutcomeKind, completion_ack, worker_frame,
 };
+use postrider_queue::QueueConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::kit::Worker;
 use crate::kit::{World, config, open};
 use crate::slow::SlowStore;
+
+async fn with_lease(lease: Period) -> (World, Duration) {
+    let config = QueueConfig { lease, ..config() };
+    (World::new(config).await, lease.0)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_pushed_and_its_outcome_confirmed() {
@@ -44,8 +50,8 @@ async fn an_idle_system_pushes_at_once() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     waits.sort();
-    // Far above what it takes, far below what any polling would.
-    assert!(waits[25] < Duration::from_millis(5), "{waits:?}");
+    // Far below what any polling would take. The best quarter: other tests are no idle system.
+    assert!(waits[12] < Duration::from_millis(10), "{waits:?}");
 }
 
 /// The worker takes a lease to last from a heartbeat that was answered while the grant was under way.
@@ -67,6 +73,37 @@ async fn a_grant_that_comes_late_is_renewed_before_the_worker_hears_of_it() {
         panic!("no ack");
     };
     assert_eq!(acks.acks[0].status(), completion_ack::Status::Done);
+}
+
+/// The first lease call begins a lease, of which the worker never hears; the next adds slots to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_began_with_a_lost_answer_is_renewed_before_the_worker_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config();
+    let store = SlowStore::open(dir.path(), &config).await;
+    let service = store.service(dir.path(), &config, "q");
+    let world = World { dir, service };
+    let mut worker = world.worker("w", 10).await;
+    // Longer than it takes to hear of a lease that was not renewed.
+    store.renewals_take(Duration::from_millis(500));
+    store.loses_next_grants();
+    world.accept("smtp:a.test").await;
+    store.has_lost_grants().await;
+    world.accept("smtp:a.test").await;
+    let token = loop {
+        if let Frame::Grant(grant) = worker.next().await.unwrap() {
+            assert_eq!(
+                (grant.destination.as_str(), grant.slots),
+                ("smtp:a.test", 2)
+            );
+            break grant.token;
+        }
+    };
+    assert!(store.has_renewed(token));
+    let mut came = 0;
+    while came < 2 {
+        came += worker.deliveries().await.len();
+    }
 }
 
 /// Every answer is late, and mail goes out nevertheless.
@@ -191,7 +228,7 @@ async fn idle_leases_are_wanted_back_when_mail_waits_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_workers_deliveries_go_elsewhere() {
-    let world = World::new(config()).await;
+    let (world, lease) = with_lease(Period::seconds(4)).await;
     let mut dead = world.worker("dead", 10).await;
     world.accept("smtp:a.test").await;
     let lost = dead.deliveries().await;
@@ -199,12 +236,9 @@ async fn a_dead_workers_deliveries_go_elsewhere() {
     let mut other = world.worker("other", 10).await;
     let died = Instant::now();
     let again = other.deliveries().await;
-    // One lease time, and far from two.
-    assert!(
-        died.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        died.elapsed()
-    );
+    // One lease time, and not two.
+    let waited = died.elapsed();
+    assert!(waited < lease * 7 / 4, "{waited:?}");
     assert_eq!(again[0].delivery_id, lost[0].delivery_id);
     assert_eq!(again[0].attempt, 2);
     // People know workers, and not what tells their conversations apart.
@@ -213,7 +247,7 @@ async fn a_dead_workers_deliveries_go_elsewhere() {
     let text = "\"lease of dead expired: outcome unknown\"";
     assert!(told.contains(text), "{told}");
     // It wakes up and reports: too late.
-    let late = Worker::hello(&world.service, "dead", 10).await;
+    let mut late = Worker::hello(&world.service, "dead", 10).await;
     late.complete(&lost[0], OutcomeKind::Failed);
     other.complete(&again[0], OutcomeKind::Delivered);
     let Some(Frame::Acks(acks)) = other.next().await else {
@@ -227,7 +261,7 @@ async fn a_dead_workers_deliveries_go_elsewhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_dies_after_its_last_words_is_not_mistaken_for_a_waiting_one() {
-    let world = World::new(config()).await;
+    let (world, lease) = with_lease(Period::seconds(4)).await;
     let mut dead = world.worker("dead", 10).await;
     world.accept("smtp:a.test").await;
     dead.deliveries().await;
@@ -235,29 +269,32 @@ async fn a_worker_that_dies_after_its_last_words_is_not_mistaken_for_a_waiting_o
     dead.stop_heart();
     dead.say(worker_frame::Frame::Heartbeat(Heartbeat::default()));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    // Its lease ends two seconds after the heartbeat, its conversation a little later.
+    // Its lease ends a lease time after the heartbeat, its conversation a little later.
     dead.say(worker_frame::Frame::GiveBack(LeaseList { tokens: vec![0] }));
     let died = Instant::now();
     other.deliveries().await;
     let waited = died.elapsed();
-    assert!(waited < Duration::from_millis(2800), "{waited:?}");
+    assert!(waited < lease * 7 / 4, "{waited:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_worker_gets_nothing_new() {
-    let world = World::new(config()).await;
+    let (world, lease) = with_lease(Period::seconds(10)).await;
     let mut quiet = world.worker("quiet", 1000).await;
     let mut other = world.worker("other", 10).await;
     // While it lives it has the most free slots.
     world.accept("smtp:a.test").await;
     quiet.deliveries().await;
     quiet.stop_heart();
-    tokio::time::sleep(Duration::from_millis(1700)).await;
+    // It is quiet, and its conversation is not over.
+    tokio::time::sleep(lease * 6 / 10).await;
     world.accept("smtp:b.test").await;
     let accepted = Instant::now();
     assert_eq!(other.deliveries().await[0].destination, "smtp:b.test");
     let waited = accepted.elapsed();
-    assert!(waited < Duration::from_millis(250), "{waited:?}");
+    assert!(waited < lease * 3 / 10, "{waited:?}");
+    // It was not even asked first.
+    assert!(quiet.hears_only_itself().await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -337,18 +374,19 @@ async fn a_large_destination_is_shared_and_a_small_one_is_not() {
         world.accept("smtp:large.test").await;
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    let mut holders = std::collections::HashMap::<String, usize>::new();
-    for worker in &mut workers {
-        while tokio::time::timeout(Duration::from_millis(100), worker.next())
-            .await
-            .is_ok()
-        {}
-        for (destination, _) in worker.grants.values() {
-            *holders.entry(destination.clone()).or_default() += 1;
+    let holders = |workers: &[Worker], to| workers.iter().filter(|it| it.slots_of(to) > 0).count();
+    let began = Instant::now();
+    while holders(&workers, "smtp:large.test") < 2 {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "it is not shared"
+        );
+        for worker in &mut workers {
+            let wait = Duration::from_millis(20);
+            tokio::time::timeout(wait, worker.next()).await.ok();
         }
     }
-    assert_eq!(holders.get("smtp:small.test"), Some(&1));
-    assert_eq!(holders.get("smtp:large.test"), Some(&2));
+    assert_eq!(holders(&workers, "smtp:small.test"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -370,15 +408,15 @@ async fn a_worker_that_lost_its_connection_tells_later() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draining_worker_gets_nothing_new() {
     let world = World::new(config()).await;
-    let mut draining = world.worker("draining", 10).await;
+    let mut draining = world.worker("draining", 100).await;
     world.accept("smtp:a.test").await;
     let delivery = draining.deliveries().await.remove(0);
     draining.drain();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(draining.hears_only_itself().await);
     let mut other = world.worker("other", 10).await;
     world.accept("smtp:b.test").await;
     assert_eq!(other.deliveries().await[0].destination, "smtp:b.test");
-    assert!(draining.hears_nothing().await);
+    assert!(draining.hears_only_itself().await);
     draining.complete(&delivery, OutcomeKind::Delivered);
     assert!(matches!(draining.next().await, Some(Frame::Acks(_))));
 }
@@ -393,12 +431,13 @@ async fn a_deferred_delivery_comes_back_when_it_is_due() {
     let mut worker = world.worker("w", 10).await;
     world.accept("smtp:a.test").await;
     let first = worker.deliveries().await.remove(0);
-    worker.complete(&first, OutcomeKind::Deferred);
     let deferred = Instant::now();
+    worker.complete(&first, OutcomeKind::Deferred);
     let second = worker.deliveries().await.remove(0);
     let waited = deferred.elapsed();
     assert!(waited >= Duration::from_millis(290), "{waited:?}");
-    assert!(waited < Duration::from_millis(600), "{waited:?}");
+    // By its own time, and not because a lease has ended.
+    assert!(waited < Duration::from_millis(1500), "{waited:?}");
     assert_eq!(second.attempt, 2);
 }
 
