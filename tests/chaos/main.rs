@@ -63,7 +63,7 @@ fn read(mut arguments: impl Iterator<Item = String>) -> anyhow::Result<Options> 
     let mut options = Options {
         seed: rand::random_range(0..1_000_000),
         length: Duration::from_secs(60),
-        redis: Some(Layout::Standalone),
+        redis: Some(Layout::Cluster),
         rate: 50,
     };
     while let Some(argument) = arguments.next() {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,8 +33,10 @@ pub struct Database {
     layout: Layout,
     servers: Vec<Server>,
     sentinels: Vec<Server>,
-    killed: Option<usize>,
+    /// Who is away, and whether only stopped.
+    victim: Option<(usize, bool)>,
     next: usize,
+    promotions: u32,
 }
 
 #[derive(Debug)]
@@ -74,6 +77,15 @@ impl Server {
         peers::wait_for_port(self.port, Duration::from_secs(10)).context("redis-server")
     }
 
+    fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let process = self.process.as_ref().context("it runs")?;
+        peers::signal(process.id(), name)
+    }
+
+    fn is_master(&self) -> anyhow::Result<bool> {
+        Ok(self.ask(&["ROLE"])?.starts_with("master"))
+    }
+
     fn ask(&self, words: &[&str]) -> anyhow::Result<String> {
         let output = Command::new(peers::program("usr/bin/redis-cli")?)
             .args(["-p", &self.port.to_string()])
@@ -106,8 +118,9 @@ impl Database {
             layout,
             servers: Vec::new(),
             sentinels: Vec::new(),
-            killed: None,
+            victim: None,
             next: 0,
+            promotions: 0,
         };
         match layout {
             Layout::Standalone => database
@@ -240,25 +253,39 @@ impl Database {
         format!("[queue.redis]\n{layout}\nresponse_timeout = \"5s\"\n")
     }
 
-    /// Ends the server, or a master, as `kill -9` does. Says which.
+    /// For how many milliseconds a server may be away; see [`super::plan::Targets`].
+    #[must_use]
+    pub fn away(&self) -> Range<u64> {
+        match self.layout {
+            Layout::Standalone => 10..1_500,
+            // Until it counts as gone, is voted on, and another one has begun.
+            Layout::Sentinel | Layout::Cluster => 3_000..7_000,
+        }
+    }
+
+    /// Takes the server, or a master, away: by `kill -9`, or stopped only. Says which.
     ///
     /// # Errors
     /// It cannot be told who is a master.
-    pub fn kill(&mut self) -> anyhow::Result<String> {
-        let victim = match self.layout {
+    pub fn take_away(&mut self, stopped_only: bool) -> anyhow::Result<String> {
+        let at = match self.layout {
             Layout::Standalone => 0,
             Layout::Sentinel | Layout::Cluster => self.a_master()?,
         };
-        self.servers[victim].process = None;
-        self.killed = Some(victim);
-        Ok(format!("redis on port {}", self.servers[victim].port))
+        let server = &mut self.servers[at];
+        match stopped_only {
+            true => server.signal("STOP")?,
+            false => server.process = None,
+        }
+        self.victim = Some((at, stopped_only));
+        Ok(format!("redis on port {}", self.servers[at].port))
     }
 
     /// One that is a master now; in a cluster not always the same.
     fn a_master(&mut self) -> anyhow::Result<usize> {
         for n in 0..self.servers.len() {
             let at = (self.next + n) % self.servers.len();
-            if self.servers[at].ask(&["ROLE"])?.starts_with("master") {
+            if self.servers[at].is_master()? {
                 self.next = at + 1;
                 return Ok(at);
             }
@@ -266,14 +293,43 @@ impl Database {
         bail!("nobody is a master")
     }
 
-    /// Starts again what was killed.
+    /// Brings back what was taken away. Says who has taken over meanwhile, if anybody has.
     ///
     /// # Errors
     /// It does not start.
-    pub fn restart(&mut self) -> anyhow::Result<()> {
-        match self.killed.take() {
-            Some(victim) => self.servers[victim].start(),
-            None => Ok(()),
+    pub fn bring_back(&mut self) -> anyhow::Result<Option<String>> {
+        let Some((victim, stopped_only)) = self.victim.take() else {
+            return Ok(None);
+        };
+        let mut masters = Vec::new();
+        for (at, server) in self.servers.iter().enumerate() {
+            if at != victim && server.is_master()? {
+                masters.push(server.port.to_string());
+            }
         }
+        match stopped_only {
+            true => self.servers[victim].signal("CONT")?,
+            false => self.servers[victim].start()?,
+        }
+        let all = match self.layout {
+            Layout::Standalone => return Ok(None),
+            Layout::Sentinel => 1,
+            Layout::Cluster => 3,
+        };
+        let taken_over = masters.len() == all;
+        self.promotions += u32::from(taken_over);
+        Ok(taken_over.then(|| masters.join(", ")))
+    }
+
+    /// How often another server has taken over.
+    #[must_use]
+    pub fn promotions(&self) -> u32 {
+        self.promotions
+    }
+
+    /// Whether another server can take over.
+    #[must_use]
+    pub fn fails_over(&self) -> bool {
+        self.layout != Layout::Standalone
     }
 }

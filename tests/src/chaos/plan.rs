@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use rand::rngs::SmallRng;
@@ -19,8 +20,9 @@ pub struct Targets {
     pub links: usize,
     /// Destinations.
     pub sinks: usize,
-    /// Whether there is a database.
-    pub database: bool,
+    /// For how many milliseconds the database's server may be away, if there is one: where another one
+    /// can take over, long enough that it does.
+    pub database: Option<Range<u64>>,
     /// How long leases last: pauses are shorter and longer than that.
     pub lease: Duration,
 }
@@ -47,6 +49,8 @@ pub enum What {
     Pause(usize),
     /// The database: `kill -9` of it, or of its master.
     Database,
+    /// SIGSTOP of it, and SIGCONT at the end: if another one has taken over, it does not know.
+    PauseDatabase,
     /// All connections of a link are cut.
     Cut(usize),
     /// They are cut after so many bytes of answers.
@@ -64,7 +68,7 @@ impl What {
     fn target(self) -> (u8, usize) {
         match self {
             Self::Kill(node) | Self::Stop(node) | Self::Pause(node) => (0, node),
-            Self::Database => (1, 0),
+            Self::Database | Self::PauseDatabase => (1, 0),
             Self::Cut(link)
             | Self::CutAfter(link, _)
             | Self::Delay(link, _)
@@ -81,6 +85,7 @@ impl fmt::Display for What {
             Self::Stop(_) => f.write_str("SIGTERM"),
             Self::Pause(_) => f.write_str("SIGSTOP"),
             Self::Database => f.write_str("database kill -9"),
+            Self::PauseDatabase => f.write_str("database SIGSTOP"),
             Self::Cut(_) => f.write_str("cut"),
             Self::CutAfter(_, bytes) => write!(f, "cut after {bytes} more bytes"),
             Self::Delay(_, delay) => write!(f, "delay of {} ms", delay.as_millis()),
@@ -123,7 +128,13 @@ fn choose(random: &mut SmallRng, targets: &Targets) -> (What, Duration) {
         0..13 => (What::Kill(node), ms(random, 1..1_200)),
         13..20 => (What::Stop(node), ms(random, 100..3_000)),
         20..40 => (What::Pause(node), ms(random, lease / 10..lease * 9 / 4)),
-        40..48 if targets.database => (What::Database, ms(random, 10..1_500)),
+        what @ 40..48 if let Some(away) = &targets.database => {
+            let what = match what {
+                40..45 => What::Database,
+                _ => What::PauseDatabase,
+            };
+            (what, ms(random, away.clone()))
+        }
         40..56 => (What::Cut(link), Duration::ZERO),
         56..66 => {
             let bytes = random.random_range(1..2_000);
@@ -149,7 +160,7 @@ mod tests {
         nodes: 7,
         links: 7,
         sinks: 6,
-        database: true,
+        database: Some(10..1_500),
         lease: Duration::from_secs(3),
     };
 
@@ -198,7 +209,9 @@ mod tests {
                 &|one| matches!(one.what, What::Delay(link, _) if link == n)
             ));
         }
-        assert!(happens(&|one| one.what == What::Database));
+        for what in [What::Database, What::PauseDatabase] {
+            assert!(happens(&|one| one.what == what));
+        }
         for mood in MOODS {
             assert!(happens(
                 &|one| matches!(one.what, What::Mood(_, it) if it == mood)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail, ensure};
 
 use super::database::{Database, Layout};
 use super::history::{Deaf, History};
@@ -87,11 +87,12 @@ pub async fn run(options: &Options, dir: &Path) -> anyhow::Result<Outcome> {
         nodes: world.nodes.len(),
         links: world.links.len(),
         sinks: world.sinks.domains.len(),
-        database: world.database.is_some(),
+        database: world.database.as_ref().map(Database::away),
         lease: LEASE,
     };
     let troubles = plan::plan(options.seed, options.length, &targets);
     world.trouble(&troubles, options.length).await?;
+    let promotions = world.promotions(&troubles)?;
     world.heal()?;
     let heard = sources.finish().await;
     let operator = Operator::of(world.queue)?;
@@ -118,7 +119,7 @@ pub async fn run(options: &Options, dir: &Path) -> anyhow::Result<Outcome> {
     let journeys = operator.journeys(ids.cloned()).await?;
     let summary = format!(
         "{} messages accepted, {} setbacks at the sources ({} sessions cut), {} arrivals over {connections} connections, \
-         {} troubles, {} moments over the slots; {counts:?}",
+         {} troubles, {promotions} promotions, {} moments over the slots; {counts:?}",
         heard.accepted.len(),
         heard.setbacks,
         heard.cut,
@@ -142,6 +143,9 @@ pub async fn run(options: &Options, dir: &Path) -> anyhow::Result<Outcome> {
     for node in &mut world.nodes {
         node.stop(Duration::from_secs(45))
             .with_context(|| format!("the gentle stop of {}", node.name))?;
+        if let Some(panic) = node.panic()? {
+            bail!("{}: {panic}", node.name);
+        }
     }
     Ok(Outcome {
         history,
@@ -311,7 +315,7 @@ impl World {
             | What::Delay(link, _)
             | What::Stall(link) => self.links[link].0.clone(),
             What::Mood(sink, _) => self.sinks.domains[sink].0.clone(),
-            What::Database => "redis".to_owned(),
+            What::Database | What::PauseDatabase => "redis".to_owned(),
         }
     }
 
@@ -323,8 +327,14 @@ impl World {
             What::Pause(node) => self.nodes[node].signal("STOP")?,
             What::Database => {
                 if let Some(database) = &mut self.database {
-                    let victim = database.kill()?;
+                    let victim = database.take_away(false)?;
                     self.note(format!("killed {victim}"));
+                }
+            }
+            What::PauseDatabase => {
+                if let Some(database) = &mut self.database {
+                    let victim = database.take_away(true)?;
+                    self.note(format!("stopped {victim}"));
                 }
             }
             What::Cut(link) => self.links[link].1.cut(),
@@ -359,9 +369,13 @@ impl World {
                     deaf.to = deaf.to.min(now);
                 }
             }
-            What::Database => {
-                if let Some(database) = &mut self.database {
-                    database.restart()?;
+            What::Database | What::PauseDatabase => {
+                if let Some(database) = &mut self.database
+                    && let Some(masters) = database.bring_back()?
+                {
+                    self.note(format!(
+                        "redis: another one has taken over; masters: {masters}"
+                    ));
                 }
             }
             What::Cut(_) => {}
@@ -371,6 +385,21 @@ impl World {
             What::Mood(sink, _) => self.sinks.set_mood(sink, Mood::Good),
         }
         Ok(())
+    }
+
+    /// How often another server has taken over.
+    fn promotions(&self, troubles: &[Trouble]) -> anyhow::Result<u32> {
+        let Some(database) = &self.database else {
+            return Ok(0);
+        };
+        let is_away = |one: &Trouble| matches!(one.what, What::Database | What::PauseDatabase);
+        let planned = database.fails_over() && troubles.iter().any(is_away);
+        let seen = database.promotions();
+        ensure!(
+            seen > 0 || !planned,
+            "no server has taken over from one that was away"
+        );
+        Ok(seen)
     }
 
     /// Nobody can close a connection in time on a machine that stands still.

@@ -91,7 +91,7 @@ impl Sources {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Heard::default();
         for task in self.tasks {
-            let Ok(heard) = task.await else { continue };
+            let heard = task.await.expect("a source does not panic");
             all.accepted.extend(heard.accepted);
             all.unanswered.extend(heard.unanswered);
             all.refused.extend(heard.refused);

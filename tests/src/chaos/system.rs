@@ -114,6 +114,17 @@ impl Node {
         }
     }
 
+    /// What it said of a panic, which its process may have outlived.
+    ///
+    /// # Errors
+    /// Its log cannot be read.
+    pub fn panic(&self) -> anyhow::Result<Option<String>> {
+        let log = fs::read(self.dir.join("log"))?;
+        let log = String::from_utf8_lossy(&log);
+        let panic = log.lines().find(|line| line.contains("panicked at"));
+        Ok(panic.map(str::to_owned))
+    }
+
     /// Stops it gently.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 50)]
     rate: u32,
     /// The queue's Redis, with the services split: edge, queue x2, delivery x3.
-    #[arg(long, value_enum, default_value_t = Redis::Standalone)]
+    #[arg(long, value_enum, default_value_t = Redis::Cluster)]
     redis: Redis,
     /// One process with the embedded store instead.
     #[arg(long, value_enum, conflicts_with = "redis")]
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     start(options.release, &arguments)
 }
 
-/// Short runs, for `cargo xtask test`: a fixed seed, and a random one that is printed.
+/// Short runs, for `cargo xtask test`: fixed seeds, and random ones that are printed.
 ///
 /// # Errors
 /// Something did not hold.
@@ -72,6 +72,7 @@ pub(crate) fn short() -> anyhow::Result<()> {
     for arguments in [
         ["--redis=standalone", "--seconds=12", "--seed=1"].as_slice(),
         &["--redis=standalone", "--seconds=10"],
+        &["--redis=cluster", "--seconds=20", "--seed=4"],
         &["--store=embedded", "--seconds=8"],
     ] {
         let arguments: Vec<String> = arguments.iter().map(|one| (*one).to_owned()).collect();
